@@ -1,1 +1,7 @@
-//! Under construction.
+//! A small virtual machine monitor on KVM: a configuration goes in, a running
+//! microVM comes out. It knows nothing of containers.
+
+#![deny(unsafe_code)]
+
+pub mod devices;
+pub mod memory;

@@ -1,0 +1,3 @@
+//! What the guest finds on its buses.
+
+pub mod virtio;

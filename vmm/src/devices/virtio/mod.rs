@@ -1,0 +1,4 @@
+//! Virtio devices and the MMIO transport that carries them.
+
+pub mod device;
+pub mod interrupt;
