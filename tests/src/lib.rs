@@ -1,1 +1,39 @@
-//! Fixtures.
+//! Fixtures for the end-to-end tests, which boot real guests with real
+//! containers in them.
+//!
+//! A test makes a [`World`], takes a [`Bundle`] from it, runs something and
+//! looks at what came out. When the world goes, it checks that nothing was
+//! left behind: no process, no mount, no cgroup, no file.
+//!
+//! The tests need a KVM that can run guests. `cargo xtask test` finds one, or
+//! makes one by emulation; without it they fail and say so.
+#![forbid(unsafe_code)]
+
+mod bundle;
+pub mod cpio;
+mod leftovers;
+pub mod machine_code;
+mod outcome;
+mod world;
+
+pub use bundle::{Bundle, PROBE};
+pub use outcome::{Outcome, Running};
+pub use world::World;
+
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that must happen. Emulated hosts are
+/// some fifty times slower than real ones.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Polls until `condition` holds.
+///
+/// # Panics
+/// If it does not hold within [`PATIENCE`].
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,77 @@
+//! The end-to-end tests' program in the guest: what busybox cannot do.
+//!
+//! As `/init` of an initramfs it behaves as the file `/behaviour` says;
+//! elsewhere its first argument names what to do.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::process::id() == 1 && std::path::Path::new("/behaviour").exists() {
+        return misbehave(&std::fs::read_to_string("/behaviour").unwrap_or_default());
+    }
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("crash-pid-1") => crash_pid_1(),
+        Some("write") => write_pattern(arguments.get(2).and_then(|n| n.parse().ok()).unwrap_or(0)),
+        _ => {
+            eprintln!("usage: probe crash-pid-1 | write BYTES");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What an agent should never do.
+fn misbehave(behaviour: &str) -> ExitCode {
+    println!("about to {behaviour}");
+    match behaviour {
+        // The end of PID 1 is a kernel panic.
+        "exit" => ExitCode::FAILURE,
+        _ => loop {
+            std::thread::park();
+        },
+    }
+}
+
+/// Makes the guest's PID 1, the agent, jump to address zero: killed by its own
+/// fault, the one signal that PID 1 cannot ignore. Needs the guest's pid
+/// namespace and `CAP_SYS_PTRACE`.
+#[allow(unsafe_code)]
+fn crash_pid_1() -> ExitCode {
+    let none = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: ptrace is given its documented arguments; PTRACE_POKEUSER writes
+    // to the tracee, not to this process.
+    let result = unsafe {
+        if libc::ptrace(libc::PTRACE_ATTACH, 1, none, none) == -1
+            || libc::waitpid(1, std::ptr::null_mut(), libc::__WALL) == -1
+        {
+            -1
+        } else {
+            let rip = std::mem::offset_of!(libc::user_regs_struct, rip);
+            libc::ptrace(libc::PTRACE_POKEUSER, 1, rip as *mut libc::c_void, none);
+            libc::ptrace(libc::PTRACE_DETACH, 1, none, none)
+        }
+    };
+    if result == -1 {
+        eprintln!("cannot trace PID 1: {}", io::Error::last_os_error());
+        return ExitCode::FAILURE;
+    }
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Writes `count` bytes whose value is their offset modulo 251.
+fn write_pattern(count: usize) -> ExitCode {
+    let bytes: Vec<u8> = (0..count).map(|offset| (offset % 251) as u8).collect();
+    match io::stdout()
+        .write_all(&bytes)
+        .and_then(|()| io::stdout().flush())
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot write: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Processes killed, disks full, hosts that cannot: a container reported dead
+//! with a reason, and nothing left behind.
+
+use std::fs;
+use std::process::Command;
+
+use bulkhead_tests::{Bundle, Outcome, Running, World, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A container that runs until it is killed.
+fn run_until_up(bundle: &Bundle<'_>) -> Running {
+    let running = bundle.start();
+    wait_until("the container runs", || bundle.file("/up").exists());
+    running
+}
+
+fn kill(world: &World, process: &str) {
+    let pids = world.processes(process);
+    assert_eq!(pids.len(), 1, "one {process}");
+    kill_process(Pid::from_raw(pids[0]).unwrap(), Signal::KILL).unwrap();
+}
+
+/// Runs the bundle in a mount namespace of its own, after a shell command that
+/// makes that namespace different from the host's.
+fn run_after(preparation: &str, bundle: &Bundle<'_>) -> Outcome {
+    let run = bundle.verb("run", &["test"]);
+    let script = format!("{preparation} && exec \"$@\"");
+    let mut command = Command::new("unshare");
+    command
+        .args(["--mount", "sh", "-c", &script, "sh"])
+        .arg(run.get_program());
+    command
+        .args(run.get_args())
+        .envs(run.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn killed_vmm() {
+    let world = World::new();
+    let bundle = world.bundle().shell("touch /up; exec sleep 1000");
+    let running = run_until_up(&bundle);
+    kill(&world, "vmm");
+    let outcome = running.wait();
+    assert_ne!(outcome.code, 0);
+    let _ = outcome.expect_message("VMM").expect_message("signal 9");
+}
+
+#[test]
+fn killed_file_server() {
+    let world = World::new();
+    let bundle = world.bundle().shell("touch /up; exec sleep 1000");
+    let running = run_until_up(&bundle);
+    kill(&world, "fsd");
+    let outcome = running.wait();
+    assert_ne!(outcome.code, 0);
+    let _ = outcome.expect_message("file server");
+}
+
+#[test]
+fn killed_monitor_takes_everything_along() {
+    let world = World::new();
+    let bundle = world.bundle().shell("touch /up; exec sleep 1000");
+    bundle.create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    wait_until("the container runs", || bundle.file("/up").exists());
+    let pid = i32::try_from(world.state("c1")["pid"].as_i64().unwrap()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    wait_until("the VMM is gone", || world.processes("vmm").is_empty());
+    wait_until("the file server is gone", || {
+        world.processes("fsd").is_empty()
+    });
+    assert_eq!(world.state("c1")["status"], "stopped");
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+}
+
+#[test]
+fn killed_vmm_leaves_other_containers_alone() {
+    let world = World::new();
+    let (one, two) = (world.bundle(), world.bundle());
+    let (one, two) = (one.shell("exec sleep 1000"), two.shell("exec sleep 1000"));
+    one.create("one");
+    let first = world.processes("vmm");
+    two.create("two");
+    for id in ["one", "two"] {
+        let _ = world.run(["start", id]).expect_code(0);
+    }
+    kill_process(Pid::from_raw(first[0]).unwrap(), Signal::KILL).unwrap();
+    wait_until("the first stopped", || {
+        world.state("one")["status"] == "stopped"
+    });
+    let _ = world.run(["exec", "two", "true"]).expect_code(0);
+    let _ = world.run(["delete", "one"]).expect_code(0);
+    let _ = world.run(["delete", "--force", "two"]).expect_code(0);
+}
+
+#[test]
+fn full_disk_while_state_is_written() {
+    let world = World::new();
+    let bundle = world.bundle().shell("true");
+    bundle.write();
+    let root = world.state_root();
+    fs::create_dir_all(&root).unwrap();
+    let preparation = format!(
+        "mount -t tmpfs -o size=64k tmpfs '{0}' && \
+         ! dd if=/dev/zero of='{0}/filler' bs=1k 2>/dev/null",
+        root.display()
+    );
+    let outcome = run_after(&preparation, &bundle);
+    let _ = outcome
+        .expect_code(1)
+        .expect_message("No space left on device");
+}
+
+#[test]
+fn host_without_kvm_is_told_apart() {
+    let world = World::new();
+    let bundle = world.bundle().shell("true");
+    for (preparation, complaint) in [
+        ("mount -t tmpfs tmpfs /dev", "/dev/kvm"),
+        ("mount --bind /dev/null /dev/kvm", "KVM"),
+    ] {
+        let _ = run_after(preparation, &bundle)
+            .expect_code(1)
+            .expect_message(complaint);
+    }
+}
+
+#[test]
+fn check_finds_this_host_good() {
+    let world = World::new();
+    let outcome = world.run(["check", "--format", "json"]).expect_code(0);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!(report["usable"], true, "{report:#}");
+}

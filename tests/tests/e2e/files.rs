@@ -1,0 +1,142 @@
+//! Root file system and volumes through virtio-fs.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use bulkhead_tests::{World, wait_until};
+use serde_json::json;
+
+#[test]
+fn metadata_goes_both_ways() {
+    let world = World::new();
+    let bundle = world.bundle().shell(
+        "stat -c '%a %u %g' /from-host && mkdir /dir && echo x > /dir/f && chmod 4751 /dir/f && \
+         chown 12:34 /dir/f && ln -s f /dir/link && ln /dir/f /dir/hard",
+    );
+    fs::write(bundle.file("/from-host"), "").unwrap();
+    fs::set_permissions(bundle.file("/from-host"), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(bundle.run().expect_code(0).stdout, "640 0 0\n");
+    let made = fs::metadata(bundle.file("/dir/f")).unwrap();
+    assert_eq!(
+        (made.mode() & 0o7777, made.uid(), made.gid()),
+        (0o751, 12, 34),
+        "chown drops setuid"
+    );
+    assert_eq!(made.nlink(), 2);
+    assert_eq!(
+        fs::read_link(bundle.file("/dir/link")).unwrap().to_str(),
+        Some("f")
+    );
+}
+
+#[test]
+fn read_only_root_refuses_writes() {
+    let world = World::new();
+    let bundle = world
+        .bundle()
+        .shell("touch /x 2>&1; test ! -e /x")
+        .set("/root/readonly", json!(true));
+    let outcome = bundle.run().expect_code(0);
+    assert!(
+        outcome.stdout.contains("Read-only file system"),
+        "{outcome:#?}"
+    );
+    assert!(!bundle.file("/x").exists());
+}
+
+#[test]
+fn volumes_are_directories_and_files_with_their_options() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("data"), "in the volume\n").unwrap();
+    let single = world.path().join("single");
+    fs::write(&single, "one file\n").unwrap();
+    let bundle = world
+        .bundle()
+        .shell("cat /volume/data /etc/single && echo new > /volume/new && ! echo no > /etc/single")
+        .push("/mounts", bind(&volume, "/volume", &["rbind", "rw"]))
+        .push("/mounts", bind(&single, "/etc/single", &["bind", "ro"]));
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "in the volume\none file\n");
+    assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new\n");
+    assert_eq!(fs::read_to_string(&single).unwrap(), "one file\n");
+}
+
+#[test]
+fn volume_that_is_missing_is_named() {
+    let world = World::new();
+    let bundle = world.bundle().shell("true").push(
+        "/mounts",
+        bind(&world.path().join("no-such-volume"), "/volume", &["bind"]),
+    );
+    let _ = bundle.run().expect_code(1).expect_message("no-such-volume");
+}
+
+#[test]
+fn guest_cannot_leave_the_root_by_a_symlink() {
+    let world = World::new();
+    let secret = world.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let bundle = world.bundle();
+    std::os::unix::fs::symlink(&secret, bundle.file("/absolute")).unwrap();
+    std::os::unix::fs::symlink("../../secret", bundle.file("/relative")).unwrap();
+    let bundle = bundle.shell("! cat /absolute && ! cat /relative");
+    assert_eq!(bundle.run().expect_code(0).stdout, "");
+}
+
+#[test]
+fn mount_target_that_is_a_symlink_stays_inside_the_root() {
+    let world = World::new();
+    let bundle = world.bundle();
+    std::os::unix::fs::symlink("/tmp", bundle.file("/escape")).unwrap();
+    let bundle = bundle
+        .shell("grep -c ' /tmp/inside tmpfs ' /proc/mounts || cat /proc/mounts")
+        .push(
+            "/mounts",
+            json!({ "destination": "/escape/inside", "type": "tmpfs", "source": "tmpfs" }),
+        );
+    let outcome = bundle.run().expect_code(0);
+    assert!(outcome.stdout.contains("/tmp/inside"), "{outcome:#?}");
+}
+
+/// A tree of 100,000 files, walked twice while the server's descriptors are
+/// counted.
+#[test]
+fn walking_many_files_does_not_exhaust_descriptors() {
+    const DIRECTORIES: usize = 100;
+    const FILES: usize = 1000;
+    let world = World::new();
+    let bundle = world
+        .bundle()
+        .shell("find /tree -type f | wc -l; ls -lR /tree | wc -l; read line");
+    for directory in 0..DIRECTORIES {
+        let directory = bundle.file(&format!("/tree/{directory}"));
+        fs::create_dir_all(&directory).unwrap();
+        for file in 0..FILES {
+            fs::write(directory.join(file.to_string()), "").unwrap();
+        }
+    }
+    let mut running = bundle.start();
+    let input = running.stdin();
+    let servers = || world.processes("fsd");
+    wait_until("the file server is up", || !servers().is_empty());
+    let mut most = 0;
+    // The walk ends with a `read`: the server is then still there to be counted.
+    for _ in 0..200 {
+        most = most.max(servers().into_iter().map(descriptors).max().unwrap_or(0));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    drop(input);
+    let outcome = running.wait();
+    assert!(outcome.stdout.starts_with("100000\n"), "{outcome:#?}");
+    assert!(most < 1000, "{most} descriptors open at once");
+}
+
+fn descriptors(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+fn bind(source: &std::path::Path, destination: &str, options: &[&str]) -> serde_json::Value {
+    json!({ "type": "bind", "source": source, "destination": destination, "options": options })
+}

@@ -1,0 +1,96 @@
+//! Guests that end before, or instead of, becoming what they should.
+
+use std::fs;
+use std::path::PathBuf;
+
+use bulkhead_tests::{Outcome, PROBE, World, cpio, machine_code};
+use serde_json::json;
+
+/// Runs a container on a kernel that consists of `code`.
+fn run_on(world: &World, code: &[u8], timeout_seconds: &str) -> Outcome {
+    let kernel = world.path().join("vmlinux");
+    fs::write(&kernel, machine_code::kernel(code)).unwrap();
+    let bundle = world.bundle().shell("true");
+    let mut command = bundle.verb("run", &["test"]);
+    command
+        .env("BULKHEAD_KERNEL", kernel)
+        .env("BULKHEAD_START_TIMEOUT", timeout_seconds);
+    Outcome::of(&mut command)
+}
+
+fn misbehaving_init(world: &World, behaviour: &str) -> PathBuf {
+    let path = world.path().join("initramfs.cpio");
+    cpio::write_misbehaving_init(&path, behaviour);
+    path
+}
+
+#[test]
+fn triple_fault() {
+    let world = World::new();
+    let outcome = run_on(&world, machine_code::TRIPLE_FAULT, "60");
+    let _ = outcome.expect_code(1).expect_message("triple fault");
+}
+
+#[test]
+fn power_off() {
+    let world = World::new();
+    let outcome = run_on(&world, machine_code::POWER_OFF, "60");
+    let _ = outcome.expect_code(1).expect_message("powered off");
+}
+
+#[test]
+fn reset() {
+    let world = World::new();
+    let outcome = run_on(&world, machine_code::RESET, "60");
+    let _ = outcome.expect_code(1).expect_message("reset");
+}
+
+#[test]
+fn endless_loop() {
+    let world = World::new();
+    let outcome = run_on(&world, machine_code::LOOP, "3");
+    let _ = outcome.expect_code(1).expect_message("3 s");
+}
+
+#[test]
+fn init_that_ends_is_a_panic_with_its_text() {
+    let world = World::new();
+    let initramfs = misbehaving_init(&world, "exit");
+    let bundle = world.bundle().shell("true");
+    let outcome = Outcome::of(
+        bundle
+            .verb("run", &["test"])
+            .env("BULKHEAD_INITRAMFS", initramfs),
+    );
+    let outcome = outcome.expect_code(1).expect_message("panic");
+    let _ = outcome.expect_message("Attempted to kill init");
+}
+
+#[test]
+fn init_that_never_calls_shows_the_console() {
+    let world = World::new();
+    let initramfs = misbehaving_init(&world, "hang");
+    let bundle = world.bundle().shell("true");
+    let mut command = bundle.verb("run", &["test"]);
+    command
+        .env("BULKHEAD_INITRAMFS", initramfs)
+        .env("BULKHEAD_START_TIMEOUT", "20");
+    let _ = Outcome::of(&mut command)
+        .expect_code(1)
+        .expect_message("about to hang");
+}
+
+#[test]
+fn agent_that_dies_takes_its_container_with_it() {
+    let world = World::new();
+    let bundle = world.bundle().command(&[PROBE, "crash-pid-1"]);
+    let namespaces = json!([{ "type": "mount" }, { "type": "ipc" }, { "type": "uts" }]);
+    let all = json!(["CAP_SYS_PTRACE"]);
+    let bundle = bundle.set("/linux/namespaces", namespaces).set(
+        "/process/capabilities",
+        json!({ "bounding": all, "effective": all, "permitted": all }),
+    );
+    let outcome = bundle.run();
+    assert_ne!(outcome.code, 0);
+    let _ = outcome.expect_message("panic");
+}

@@ -1,0 +1,194 @@
+//! The verbs of an OCI runtime.
+
+use std::fs;
+
+use bulkhead_tests::{World, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+#[test]
+fn created_running_stopped_deleted() {
+    let world = World::new();
+    let bundle = world.bundle().shell("touch /ran; exec sleep 1000");
+    bundle.create("c1");
+    assert_eq!(world.state("c1")["status"], "created");
+    assert!(!bundle.file("/ran").exists(), "nothing runs before start");
+
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    let state = world.state("c1");
+    assert_eq!(
+        (&state["status"], &state["id"]),
+        (&json!("running"), &json!("c1"))
+    );
+    assert_eq!(state["bundle"], json!(bundle.path()));
+    wait_until("the command ran", || bundle.file("/ran").exists());
+
+    let _ = world
+        .run(["delete", "c1"])
+        .expect_code(1)
+        .expect_message("running");
+    let _ = world.run(["kill", "c1", "KILL"]).expect_code(0);
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+    let _ = world
+        .run(["state", "c1"])
+        .expect_code(1)
+        .expect_message("c1");
+}
+
+#[test]
+fn pid_is_a_host_process_that_stands_for_the_container() {
+    let world = World::new();
+    let bundle = world
+        .bundle()
+        .shell("trap 'exit 0' TERM; touch /up; while :; do sleep 0.1; done");
+    let pid_file = world.path().join("pid");
+    let status = bundle
+        .verb("create", &["--pid-file", pid_file.to_str().unwrap(), "c1"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let pid: i32 = fs::read_to_string(&pid_file)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    assert_eq!(world.state("c1")["pid"], pid);
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    wait_until("it is up", || bundle.file("/up").exists());
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM).unwrap();
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+}
+
+#[test]
+fn exec_runs_beside_the_container() {
+    let world = World::new();
+    let bundle = world
+        .bundle()
+        .shell("echo mine > /tmp/file; touch /up; exec sleep 1000");
+    bundle.create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    wait_until("it is up", || bundle.file("/up").exists());
+
+    let outcome = world.run(["exec", "c1", "cat", "/tmp/file"]).expect_code(0);
+    assert_eq!(outcome.stdout, "mine\n");
+    let outcome = world.run([
+        "exec",
+        "--user",
+        "5:6",
+        "--cwd",
+        "/tmp",
+        "--env",
+        "A=b",
+        "c1",
+        "sh",
+        "-c",
+        "id -u; id -g; pwd; echo $A; exit 42",
+    ]);
+    assert_eq!(outcome.expect_code(42).stdout, "5\n6\n/tmp\nb\n");
+    let _ = world
+        .run(["exec", "c1", "no-such-command"])
+        .expect_code(127)
+        .expect_message("no-such-command");
+    let _ = world
+        .run(["exec", "c1", "/etc/passwd"])
+        .expect_code(126)
+        .expect_message("/etc/passwd");
+    // What the dead leave open does not keep the caller.
+    let outcome = world
+        .run(["exec", "c1", "sh", "-c", "sleep 1000 & echo started"])
+        .expect_code(0);
+    assert_eq!(outcome.stdout, "started\n");
+
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+#[test]
+fn many_execs_at_once() {
+    let world = World::new();
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    bundle.create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let world = &world;
+            scope.spawn(move || {
+                let text = format!("number {n}");
+                let outcome = world.run(["exec", "c1", "echo", &text]).expect_code(0);
+                assert_eq!(outcome.stdout.trim(), text);
+            });
+        }
+    });
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+#[test]
+fn run_detached_and_list() {
+    let world = World::new();
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    let status = bundle
+        .verb("run", &["--detach", "c1"])
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let list = world.run(["list", "--format", "json"]).expect_code(0);
+    let list: serde_json::Value = serde_json::from_str(&list.stdout).unwrap();
+    assert_eq!(
+        (&list[0]["id"], &list[0]["status"]),
+        (&json!("c1"), &json!("running"))
+    );
+    assert_eq!(world.run(["list", "--quiet"]).expect_code(0).stdout, "c1\n");
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+#[test]
+fn two_creates_of_one_id_at_once_make_one_container() {
+    let world = World::new();
+    let bundles = [
+        world.bundle().shell("sleep 1000"),
+        world.bundle().shell("sleep 1000"),
+    ];
+    let codes: Vec<_> = std::thread::scope(|scope| {
+        let start = |bundle: &bulkhead_tests::Bundle<'_>| {
+            bundle
+                .verb("create", &["same"])
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null())
+                .status()
+                .unwrap()
+                .success()
+        };
+        let threads: Vec<_> = bundles
+            .iter()
+            .map(|bundle| scope.spawn(move || start(bundle)))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    assert_eq!(codes.iter().filter(|ok| **ok).count(), 1, "{codes:?}");
+    assert_eq!(world.state("same")["status"], "created");
+    let _ = world.run(["delete", "--force", "same"]).expect_code(0);
+}
+
+#[test]
+fn containers_are_strangers_to_each_other() {
+    let world = World::new();
+    for id in ["one", "two"] {
+        let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+        bundle.create(id);
+        let _ = world.run(["start", id]).expect_code(0);
+    }
+    assert_eq!(world.processes("vmm").len(), 2);
+    let _ = world.run(["delete", "--force", "one"]).expect_code(0);
+    assert_eq!(world.state("two")["status"], "running");
+    let _ = world.run(["exec", "two", "true"]).expect_code(0);
+    let _ = world.run(["delete", "--force", "two"]).expect_code(0);
+}
