@@ -3,5 +3,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod config;
+pub mod control;
 pub mod devices;
+pub mod exit;
 pub mod memory;
