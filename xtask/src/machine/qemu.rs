@@ -1,0 +1,241 @@
+//! AMD SVM in QEMU's TCG.
+//!
+//! QEMU must be 10 or newer: older ones lose wake-ups under nested SVM.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::image::{self, Ports, Root};
+use super::process::{self, Emulator};
+use super::session::{Control, End, pump};
+use super::{Job, Sink, hang, qmp};
+use crate::paths;
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// How long a hanging machine has to list its processes.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Arguments of every machine's kernel: only errors on the console, a panic
+/// ends the machine, entropy from the emulated RDRAND.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=1";
+
+/// With them and QEMU's `-seed`, every boot takes the same course.
+const DETERMINISTIC_KERNEL_ARGUMENTS: &str = "nokaslr norandmaps";
+
+/// The channels out of the machine: sockets in its folder, and the names of its
+/// virtio-serial ports.
+const CHANNELS: [&str; 3] = ["stdout", "stderr", "control"];
+
+pub(super) fn run(icount: bool, job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
+    let folder = tempfile::Builder::new()
+        .prefix("bulkhead-host-")
+        .tempdir()
+        .context("make a folder for the machine")?;
+    let machine = Machine {
+        folder: folder.path(),
+        icount,
+        job,
+    };
+    image::write(
+        &machine.file("initramfs"),
+        job,
+        machine.root(),
+        Ports::Virtio,
+    )?;
+    let _file_server = match machine.root() {
+        Root::Machine => Some(machine.serve_files()?),
+        Root::Packed => None,
+    };
+
+    let kernel = job.kernel()?;
+    let listeners = machine.listen()?;
+    let mut emulator = machine.start(&kernel)?;
+    let mut channels = Vec::new();
+    for listener in &listeners {
+        let Some(channel) = emulator.accept(listener)? else {
+            return Err(machine.failure("QEMU does not start"));
+        };
+        channels.push(channel);
+    }
+    let [output, errors, mut control] =
+        <[_; 3]>::try_from(channels).expect("as many channels as listeners");
+    let copies = [pump(output, stdout), pump(errors, stderr)];
+    let lines = Control::new(control.try_clone().context("share the control channel")?);
+
+    let end = lines.wait(&mut emulator, job.timeout)?;
+    if end == End::JobTimeout && control.write_all(b"report\n").is_ok() {
+        lines.line(REPORT_TIMEOUT);
+    }
+    let registers = match end {
+        End::JobTimeout | End::BootTimeout => qmp::registers(&machine.file("qmp")).ok(),
+        End::Exited(_) | End::EmulatorGone => None,
+    };
+    drop(emulator);
+    for copy in copies {
+        let _ = copy.join();
+    }
+    match end {
+        End::Exited(code) => Ok(code),
+        End::EmulatorGone => Err(machine.failure("the machine stopped before the job ended")),
+        End::BootTimeout | End::JobTimeout => {
+            hang::describe(
+                end,
+                job.timeout,
+                &machine.file("console"),
+                registers.as_deref(),
+            );
+            Ok(hang::EXIT_CODE)
+        }
+    }
+}
+
+struct Machine<'a> {
+    folder: &'a Path,
+    icount: bool,
+    job: &'a Job,
+}
+
+impl Machine<'_> {
+    /// With deterministic time nothing may wait for files from outside.
+    fn root(&self) -> Root {
+        if self.icount {
+            Root::Packed
+        } else {
+            Root::Machine
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    fn listen(&self) -> Result<Vec<UnixListener>> {
+        CHANNELS
+            .iter()
+            .map(|name| {
+                let path = self.file(name);
+                UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))
+            })
+            .collect()
+    }
+
+    /// Starts virtiofsd, which takes its listening socket as standard input.
+    fn serve_files(&self) -> Result<Emulator> {
+        let program = paths::cache()?.join("tools/virtiofsd-1.14.0/bin/virtiofsd");
+        let socket = UnixListener::bind(self.file("files")).context("listen for QEMU")?;
+        let mut command = process::dies_with_us(&program);
+        command
+            .args([
+                "--fd",
+                "0",
+                "--shared-dir",
+                "/",
+                "--readonly",
+                "--sandbox",
+                "none",
+            ])
+            .args(["--no-announce-submounts", "--cache", "always", "--xattr"])
+            .args(["--log-level", "error"])
+            .stdin(OwnedFd::from(socket));
+        Emulator::spawn(&mut command)
+    }
+
+    fn start(&self, kernel: &Path) -> Result<Emulator> {
+        let log = File::create(self.file("qemu.log")).context("create QEMU's log")?;
+        let mut command = process::dies_with_us(Path::new(QEMU));
+        command
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-no-reboot",
+                "-display",
+                "none",
+            ])
+            .args([
+                "-M", "q35", "-accel", "tcg", "-cpu", "max,+svm", "-smp", "1",
+            ])
+            .args(["-m", &format!("{}M", self.job.memory_mib)])
+            .arg("-kernel")
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(self.file("initramfs"))
+            .args(["-append", &self.kernel_arguments()])
+            .args(self.channel_arguments())
+            .args(self.file_server_arguments())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().context("share QEMU's log")?)
+            .stderr(log);
+        if self.icount {
+            command
+                .args(["-icount", "shift=0,sleep=off", "-seed", "1"])
+                .args(["-rtc", "base=2026-01-01,clock=vm"]);
+        }
+        Emulator::spawn(&mut command)
+    }
+
+    fn kernel_arguments(&self) -> String {
+        if self.icount {
+            format!("{KERNEL_ARGUMENTS} {DETERMINISTIC_KERNEL_ARGUMENTS}")
+        } else {
+            KERNEL_ARGUMENTS.into()
+        }
+    }
+
+    fn channel_arguments(&self) -> Vec<String> {
+        let folder = self.folder.display();
+        let mut arguments = vec![
+            "-serial".into(),
+            format!("file:{folder}/console"),
+            "-qmp".into(),
+            format!("unix:{folder}/qmp,server=on,wait=off"),
+            "-device".into(),
+            "virtio-serial-pci".into(),
+        ];
+        for name in CHANNELS {
+            arguments.extend([
+                "-chardev".into(),
+                format!("socket,id={name},path={folder}/{name}"),
+                "-device".into(),
+                format!("virtserialport,chardev={name},name={name}"),
+            ]);
+        }
+        arguments
+    }
+
+    fn file_server_arguments(&self) -> Vec<String> {
+        if self.root() == Root::Packed {
+            return Vec::new();
+        }
+        let folder = self.folder.display();
+        vec![
+            "-object".into(),
+            format!(
+                "memory-backend-memfd,id=memory,size={}M,share=on",
+                self.job.memory_mib
+            ),
+            "-numa".into(),
+            "node,memdev=memory".into(),
+            "-chardev".into(),
+            format!("socket,id=files,path={folder}/files"),
+            "-device".into(),
+            "vhost-user-fs-pci,chardev=files,tag=machine".into(),
+        ]
+    }
+
+    /// An error with what QEMU and the machine's kernel had to say.
+    fn failure(&self, what: &str) -> anyhow::Error {
+        let said: Vec<_> = ["qemu.log", "console"]
+            .iter()
+            .map(|name| hang::tail(&self.file(name)))
+            .collect();
+        anyhow::anyhow!("{what}\n{}", said.concat().trim_end())
+    }
+}

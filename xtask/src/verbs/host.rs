@@ -1,0 +1,66 @@
+//! `cargo xtask host`: a command in an emulated machine that has real KVM.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::machine::{self, Job, Platform};
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// AMD SVM in QEMU, with this machine's files (the default)
+    #[arg(long, conflicts_with = "intel")]
+    amd: bool,
+
+    /// Intel VT-x with EPT in Bochs, with the packed files only
+    #[arg(long)]
+    intel: bool,
+
+    /// Deterministic time: an instruction is a nanosecond; packed files only
+    #[arg(long, conflicts_with = "intel")]
+    icount: bool,
+
+    /// Memory of the emulated machine
+    #[arg(long, value_name = "MIB", default_value_t = machine::DEFAULT_MEMORY_MIB)]
+    memory: u32,
+
+    /// End the machine after this long, and say where it hung
+    #[arg(long, value_name = "SECONDS", default_value_t = 900)]
+    timeout: u64,
+
+    /// Have this file or folder inside, at the same path
+    ///
+    /// Needed where the machine's files are packed (--intel, --icount), and for
+    /// paths beneath /tmp and /run, which are empty inside.
+    #[arg(long, value_name = "PATH")]
+    share: Vec<PathBuf>,
+
+    /// Boot the machine with this kernel instead of our own
+    #[arg(long, value_name = "IMAGE")]
+    kernel: Option<PathBuf>,
+
+    /// The command and its arguments
+    #[arg(last = true, required = true)]
+    command: Vec<OsString>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    let platform = match (arguments.intel, arguments.icount) {
+        (true, _) => Platform::Intel,
+        (false, icount) => Platform::Amd { icount },
+    };
+    let job = Job::new(&arguments.command)?
+        .sharing(&arguments.share)?
+        .with_kernel(arguments.kernel.clone())
+        .with_memory_mib(arguments.memory)
+        .with_timeout(Duration::from_secs(arguments.timeout));
+    machine::run(
+        platform,
+        &job,
+        Box::new(io::stdout()),
+        Box::new(io::stderr()),
+    )
+}
