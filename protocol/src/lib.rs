@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 pub mod frame;
+mod json;
 mod message;
 pub mod ports;
 
+pub use json::Json;
 pub use message::{
     ContainerState, ContainerStatus, CreateContainer, ErrorKind, ExecProcess, ExitStatus, Hello,
     ProcessId, RemoteError, Reply, Request, RequestBody, Response, Stamps, Stdio, StreamKind,

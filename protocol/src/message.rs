@@ -1,7 +1,8 @@
 //! The requests a client sends to the agent, and what the agent answers.
 
-use oci_spec::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
+
+use crate::Json;
 
 /// The agent's first frame on every connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,10 +95,10 @@ pub enum RequestBody {
 pub struct CreateContainer {
     /// The container's id, unique in the sandbox.
     pub container: String,
-    /// The bundle's configuration. The host has replaced host paths by guest
-    /// paths (`root.path`, sources of bind mounts) and removed what only
-    /// concerns the host.
-    pub spec: Spec,
+    /// The bundle's configuration, a `config.json`. The host has replaced host
+    /// paths by guest paths (`root.path`, sources of bind mounts) and removed
+    /// what only concerns the host.
+    pub spec: Json,
     /// The seccomp profile, compiled on the host: an array of
     /// `struct sock_filter`, in the guest's byte order. The agent ignores
     /// `spec.linux.seccomp`.
@@ -116,8 +117,8 @@ pub struct CreateContainer {
 pub struct ExecProcess {
     /// The container, and the name the client gives the process.
     pub process: ProcessId,
-    /// What to run, as in the bundle's `process`.
-    pub spec: Process,
+    /// What to run: an object like the configuration's `process`.
+    pub spec: Json,
     /// See [`CreateContainer::seccomp_filter`].
     #[serde(
         default,
