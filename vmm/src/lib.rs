@@ -3,8 +3,10 @@
 
 #![deny(unsafe_code)]
 
+pub mod arch;
 pub mod config;
 pub mod control;
 pub mod devices;
 pub mod exit;
+pub mod kernel;
 pub mod memory;

@@ -1,0 +1,3 @@
+//! What depends on the processor: so far there is one.
+
+pub mod x86_64;

@@ -1,0 +1,222 @@
+//! Which packet belongs to which connection, and whose turn it is.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+
+use super::backend::{self, Poller};
+use super::buffer::{RxBuffer, TxPacket};
+use super::connection::{Connection, Fate, Outgoing, Readiness};
+use super::handshake;
+use super::packet::{HOST_CID, Header, Op, TYPE_STREAM};
+use super::resets::{Ports, Resets};
+
+/// Most streams at a time, those included whose program on the host has not
+/// said yet what it wants.
+pub(super) const MAX_STREAMS: usize = 1024;
+
+/// The first port of the host that connections to the guest come from. Those
+/// below are for programs on the host to serve.
+const FIRST_HOST_PORT: u32 = 1 << 30;
+
+/// Token of the listener; streams have others.
+const LISTENER: u64 = 0;
+
+/// A stream of the host, and how far it has come.
+#[derive(Debug)]
+enum Slot {
+    /// The program on the host has not said yet which port it wants.
+    Handshake(UnixStream),
+    /// There is a connection.
+    Connection(Route),
+}
+
+#[derive(Debug)]
+struct Route {
+    connection: Connection<UnixStream>,
+    ports: Ports,
+    /// Whether it is among those with a packet for the guest.
+    queued: bool,
+    /// Whether the poller tells when the stream can be written to.
+    watches_writes: bool,
+}
+
+/// All streams of a device.
+#[derive(Debug)]
+pub(super) struct Muxer {
+    guest_cid: u64,
+    listener: UnixListener,
+    /// Where programs on the host listen, up to the port.
+    base_path: PathBuf,
+    poller: Poller,
+    /// Never reused, so that no event can hit the wrong stream.
+    next_token: u64,
+    next_host_port: u32,
+    slots: HashMap<u64, Slot>,
+    tokens: HashMap<Ports, u64>,
+    /// Connections with a packet for the guest, in the order of their turns.
+    queue: VecDeque<u64>,
+    resets: Resets,
+    /// Whether programs wait that could not be accepted.
+    accept_failed: bool,
+}
+
+impl Muxer {
+    /// Serves programs that connect to `listener`, and lets the guest connect
+    /// to those that listen at `base_path` with `_<port>` appended.
+    pub(super) fn new(
+        guest_cid: u64,
+        listener: UnixListener,
+        base_path: PathBuf,
+    ) -> io::Result<Self> {
+        let poller = Poller::new()?;
+        poller.add(&listener, LISTENER)?;
+        Ok(Self {
+            guest_cid,
+            listener,
+            base_path,
+            poller,
+            next_token: LISTENER + 1,
+            next_host_port: FIRST_HOST_PORT,
+            slots: HashMap::new(),
+            tokens: HashMap::new(),
+            queue: VecDeque::new(),
+            resets: Resets::default(),
+            accept_failed: false,
+        })
+    }
+
+    /// Whether to take packets from the guest: not while those that answer
+    /// earlier ones pile up.
+    pub(super) fn accepts_packets(&self) -> bool {
+        !self.resets.is_full()
+    }
+
+    /// Takes a packet from the guest.
+    pub(super) fn handle(&mut self, packet: &TxPacket<'_>) {
+        let header = &packet.header;
+        if header.src_cid != self.guest_cid {
+            // Nobody that could be answered.
+            return;
+        }
+        if header.dst_cid != HOST_CID || header.socket_type != TYPE_STREAM {
+            self.resets.answer(header);
+            return;
+        }
+        let ports = Ports {
+            guest: header.src_port,
+            host: header.dst_port,
+        };
+        let token = self.tokens.get(&ports).copied();
+        match (Op::from_u16(header.op), token) {
+            (Some(Op::Request), Some(token)) => self.reset(token),
+            (Some(Op::Request), None) => self.connect(ports, header),
+            (Some(Op::Reset), token) => self.reset_by_guest(ports, token),
+            (_, Some(token)) => self.deliver(token, packet),
+            (_, None) => self.resets.answer(header),
+        }
+    }
+
+    /// Whether [`next_packet`](Self::next_packet) is worth a call.
+    pub(super) fn has_packets(&self) -> bool {
+        !self.resets.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Puts the next packet to the guest into `buffer`. Returns how many bytes
+    /// of the buffer are used.
+    pub(super) fn next_packet(&mut self, buffer: &RxBuffer<'_>) -> Option<u32> {
+        if let Some(header) = self.resets.pop(self.guest_cid) {
+            return Some(buffer.write_header(header));
+        }
+        while let Some(token) = self.queue.pop_front() {
+            let Some(Slot::Connection(route)) = self.slots.get_mut(&token) else {
+                continue;
+            };
+            route.queued = false;
+            let ports = route.ports;
+            let packet = route.connection.next_packet(&buffer.payload);
+            self.settle(token);
+            if let Some(packet) = packet {
+                return Some(buffer.write_header(self.header(ports, packet)));
+            }
+        }
+        None
+    }
+
+    /// Takes what has happened on the host.
+    pub(super) fn poll(&mut self) -> io::Result<()> {
+        for (token, readiness) in self.poller.poll()? {
+            if token == LISTENER {
+                self.accept();
+                continue;
+            }
+            match self.slots.get_mut(&token) {
+                Some(Slot::Handshake(_)) => self.shake_hands(token, readiness),
+                Some(Slot::Connection(route)) => {
+                    route.connection.ready(readiness);
+                    self.settle(token);
+                }
+                // Closed by an earlier event.
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn header(&self, ports: Ports, packet: Outgoing) -> Header {
+        Header {
+            src_cid: HOST_CID,
+            dst_cid: self.guest_cid,
+            src_port: ports.host,
+            dst_port: ports.guest,
+            len: packet.len,
+            socket_type: TYPE_STREAM,
+            op: packet.op as u16,
+            flags: packet.flags,
+            buf_alloc: packet.buf_alloc,
+            fwd_cnt: packet.fwd_cnt,
+        }
+    }
+
+    /// Accepts all programs that wait.
+    fn accept(&mut self) {
+        loop {
+            match backend::accept(&self.listener) {
+                // One too many sees its stream closed.
+                Ok(Some(stream)) => {
+                    self.insert(stream, Slot::Handshake);
+                }
+                Ok(None) => {
+                    self.accept_failed = false;
+                    return;
+                }
+                // Out of file descriptors or memory: until there are some.
+                Err(_) => {
+                    self.accept_failed = true;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Reads from a program which port of the guest it wants.
+    fn shake_hands(&mut self, token: u64, readiness: Readiness) {
+        let Some(Slot::Handshake(stream)) = self.slots.remove(&token) else {
+            return;
+        };
+        match handshake::receive(&stream) {
+            Ok(Some(guest)) => {
+                let host = self.allocate_host_port(guest);
+                let ports = Ports { guest, host };
+                let connection = Connection::requesting(stream, host);
+                self.route(token, ports, connection, readiness);
+            }
+            Ok(None) if !readiness.ended => {
+                self.slots.insert(token, Slot::Handshake(stream));
+            }
+            _ => self.free(),
+        }
+    }
+}
