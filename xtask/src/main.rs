@@ -3,10 +3,14 @@
 //! One module per verb in [`verbs`]; what they share lies beside it.
 #![forbid(unsafe_code)]
 
+mod cargo;
 mod cpio;
+mod dist;
+mod kernel;
 mod machine;
 mod paths;
 mod progress;
+mod setup;
 mod verbs;
 
 use std::process::ExitCode;

@@ -36,3 +36,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
     let home = env::var_os("HOME").context("neither BULKHEAD_CACHE nor HOME is set")?;
     Ok(Path::new(&home).join(".cache/bulkhead"))
 }
+
+/// A binary of the release build.
+pub(crate) fn release_binary(name: &str) -> PathBuf {
+    target().join(TARGET).join("release").join(name)
+}

@@ -31,6 +31,8 @@ pub(super) enum Root {
 pub(super) enum Ports {
     /// virtio-serial ports with names.
     Virtio,
+    /// The second to fourth serial line.
+    Serial,
 }
 
 /// Writes the initramfs for `job` to the file `path`.
@@ -134,6 +136,7 @@ impl Ports {
     fn name(self) -> &'static str {
         match self {
             Self::Virtio => "virtio",
+            Self::Serial => "serial",
         }
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::DEFAULT_MEMORY_MIB;
+use super::Platform;
 use crate::paths;
 
 /// Variables that a job inherits, beside all that begin with `BULKHEAD_` or `RUST_`.
@@ -22,7 +22,7 @@ pub(crate) struct Job {
     folder: PathBuf,
     environment: Vec<(String, String)>,
     shared: Vec<PathBuf>,
-    pub(super) memory_mib: u32,
+    memory_mib: Option<u32>,
     pub(super) timeout: Duration,
     kernel: Option<PathBuf>,
 }
@@ -39,7 +39,7 @@ impl Job {
             folder: env::current_dir().context("find the current folder")?,
             environment: inherited_environment(),
             shared: Vec::new(),
-            memory_mib: DEFAULT_MEMORY_MIB,
+            memory_mib: None,
             timeout: Duration::from_mins(15),
             kernel: None,
             command,
@@ -63,7 +63,7 @@ impl Job {
         Ok(self)
     }
 
-    pub(crate) fn with_memory_mib(mut self, memory_mib: u32) -> Self {
+    pub(crate) fn with_memory_mib(mut self, memory_mib: Option<u32>) -> Self {
         self.memory_mib = memory_mib;
         self
     }
@@ -94,12 +94,14 @@ impl Job {
         &self.folder
     }
 
-    /// The kernel to boot the machine with.
-    pub(super) fn kernel(&self) -> Result<PathBuf> {
-        match &self.kernel {
-            Some(kernel) => Ok(kernel.clone()),
-            None => anyhow::bail!("give a kernel with --kernel"),
-        }
+    /// Memory of the machine.
+    pub(super) fn memory_mib(&self, platform: Platform) -> u32 {
+        self.memory_mib.unwrap_or(platform.default_memory_mib())
+    }
+
+    /// The kernel that was given to boot the machine with.
+    pub(super) fn kernel(&self) -> Option<&Path> {
+        self.kernel.as_deref()
     }
 
     /// The job as a script for the machine's shell.

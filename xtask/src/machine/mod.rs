@@ -6,6 +6,7 @@
 //! output and standard error, and a control channel on which `init.sh` says
 //! `up`, and `exit N` in the end.
 
+mod bochs;
 mod hang;
 mod image;
 mod job;
@@ -20,8 +21,7 @@ use anyhow::Result;
 
 pub(crate) use job::Job;
 
-/// Memory of a machine unless told otherwise.
-pub(crate) const DEFAULT_MEMORY_MIB: u32 = 4096;
+use crate::setup::Need;
 
 /// The machine's processor, and what emulates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,24 @@ pub(crate) enum Platform {
     Intel,
 }
 
+impl Platform {
+    /// Memory of a machine unless told otherwise.
+    fn default_memory_mib(self) -> u32 {
+        match self {
+            Self::Amd { .. } => 4096,
+            Self::Intel => 1024,
+        }
+    }
+
+    /// What this machine has to have to emulate one of these.
+    pub(crate) fn needs(self) -> &'static [Need] {
+        match self {
+            Self::Amd { .. } => &[Need::Build, Need::Amd],
+            Self::Intel => &[Need::Build, Need::Intel],
+        }
+    }
+}
+
 /// Where the output of a job goes.
 pub(crate) type Sink = Box<dyn Write + Send>;
 
@@ -40,6 +58,6 @@ pub(crate) type Sink = Box<dyn Write + Send>;
 pub(crate) fn run(platform: Platform, job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
     match platform {
         Platform::Amd { icount } => qemu::run(icount, job, stdout, stderr),
-        Platform::Intel => anyhow::bail!("not there yet"),
+        Platform::Intel => bochs::run(job, stdout, stderr),
     }
 }

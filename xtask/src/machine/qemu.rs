@@ -15,8 +15,9 @@ use anyhow::{Context, Result};
 use super::image::{self, Ports, Root};
 use super::process::{self, Emulator};
 use super::session::{Control, End, pump};
-use super::{Job, Sink, hang, qmp};
-use crate::paths;
+use super::{Job, Platform, Sink, hang, qmp};
+use crate::kernel::{self, Flavour};
+use crate::setup::VIRTIOFSD;
 
 const QEMU: &str = "qemu-system-x86_64";
 
@@ -55,7 +56,10 @@ pub(super) fn run(icount: bool, job: &Job, stdout: Sink, stderr: Sink) -> Result
         Root::Packed => None,
     };
 
-    let kernel = job.kernel()?;
+    let kernel = match job.kernel() {
+        Some(kernel) => kernel.to_path_buf(),
+        None => kernel::build(Flavour::EmulatedHost, kernel::Options::default())?.vmlinux,
+    };
     let listeners = machine.listen()?;
     let mut emulator = machine.start(&kernel)?;
     let mut channels = Vec::new();
@@ -129,9 +133,8 @@ impl Machine<'_> {
 
     /// Starts virtiofsd, which takes its listening socket as standard input.
     fn serve_files(&self) -> Result<Emulator> {
-        let program = paths::cache()?.join("tools/virtiofsd-1.14.0/bin/virtiofsd");
         let socket = UnixListener::bind(self.file("files")).context("listen for QEMU")?;
-        let mut command = process::dies_with_us(&program);
+        let mut command = process::dies_with_us(&VIRTIOFSD.path()?);
         command
             .args([
                 "--fd",
@@ -162,7 +165,15 @@ impl Machine<'_> {
             .args([
                 "-M", "q35", "-accel", "tcg", "-cpu", "max,+svm", "-smp", "1",
             ])
-            .args(["-m", &format!("{}M", self.job.memory_mib)])
+            .args([
+                "-m",
+                &format!(
+                    "{}M",
+                    self.job.memory_mib(Platform::Amd {
+                        icount: self.icount
+                    })
+                ),
+            ])
             .arg("-kernel")
             .arg(kernel)
             .arg("-initrd")
@@ -219,7 +230,9 @@ impl Machine<'_> {
             "-object".into(),
             format!(
                 "memory-backend-memfd,id=memory,size={}M,share=on",
-                self.job.memory_mib
+                self.job.memory_mib(Platform::Amd {
+                    icount: self.icount
+                })
             ),
             "-numa".into(),
             "node,memdev=memory".into(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::machine::{self, Job, Platform};
+use crate::setup::{self, Policy};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -24,8 +25,8 @@ pub(crate) struct Arguments {
     icount: bool,
 
     /// Memory of the emulated machine
-    #[arg(long, value_name = "MIB", default_value_t = machine::DEFAULT_MEMORY_MIB)]
-    memory: u32,
+    #[arg(long, value_name = "MIB")]
+    memory: Option<u32>,
 
     /// End the machine after this long, and say where it hung
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "IMAGE")]
     kernel: Option<PathBuf>,
 
+    #[command(flatten)]
+    policy: Policy,
+
     /// The command and its arguments
     #[arg(last = true, required = true)]
     command: Vec<OsString>,
@@ -52,6 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         (true, _) => Platform::Intel,
         (false, icount) => Platform::Amd { icount },
     };
+    setup::ensure(platform.needs(), arguments.policy)?;
     let job = Job::new(&arguments.command)?
         .sharing(&arguments.share)?
         .with_kernel(arguments.kernel.clone())
