@@ -11,7 +11,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::connection::{Readiness, Stream};
+use super::connection::{HangUp, Readiness, Stream};
 
 /// Most events that one [`Poller::poll`] returns.
 const MAX_EVENTS: usize = 64;
@@ -44,8 +44,7 @@ pub(super) fn connect(base: &Path, port: u32) -> io::Result<UnixStream> {
     path.push(format!("_{port}"));
     let address = SocketAddrUnix::new(PathBuf::from(path))?;
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::net::connect(&socket, &address)?;
     Ok(socket.into())
 }
@@ -126,11 +125,17 @@ fn interest(writes: bool) -> EventFlags {
 fn decode(event: &Event) -> (u64, Readiness) {
     // The record is packed: no references into it.
     let (flags, data) = (event.flags, event.data);
-    let hung_up = flags.contains(EventFlags::HUP);
+    let hang_up = if flags.contains(EventFlags::HUP) {
+        HangUp::Both
+    } else if flags.intersects(EventFlags::RDHUP | EventFlags::ERR) {
+        HangUp::Writing
+    } else {
+        HangUp::None
+    };
     let readiness = Readiness {
-        readable: flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::ERR),
+        readable: flags.contains(EventFlags::IN) || hang_up != HangUp::None,
         writable: flags.contains(EventFlags::OUT),
-        hung_up,
+        hang_up,
     };
     (data.u64(), readiness)
 }

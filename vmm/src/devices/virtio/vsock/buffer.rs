@@ -156,7 +156,11 @@ impl<'a> GuestBytes<'a> {
 
     /// Reads from `source` until `limit` bytes have come, there is no more
     /// room, or a call gives less than asked for.
-    pub(super) fn fill_from(&self, source: &mut impl ReadVolatile, limit: usize) -> io::Result<usize> {
+    pub(super) fn fill_from(
+        &self,
+        source: &mut impl ReadVolatile,
+        limit: usize,
+    ) -> io::Result<usize> {
         let mut filled = 0;
         for piece in &self.pieces {
             let wanted = piece.len().min(limit - filled);
@@ -253,7 +257,7 @@ impl<'a> GuestBytes<'a> {
                 continue;
             };
             for (bytes, part) in [(&mut kept, front), (&mut rest, back)] {
-                if part.len() > 0 {
+                if !part.is_empty() {
                     bytes.push(part);
                 }
             }

@@ -31,8 +31,20 @@ pub(super) struct Readiness {
     pub(super) readable: bool,
     /// It may take more.
     pub(super) writable: bool,
-    /// The host's program does not read or write any more.
-    pub(super) hung_up: bool,
+    /// What the host's program is done with.
+    pub(super) hang_up: HangUp,
+}
+
+/// What the host's program is done with, as far as the stream tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum HangUp {
+    /// Perhaps nothing.
+    #[default]
+    None,
+    /// It will not write any more.
+    Writing,
+    /// Nor will it read.
+    Both,
 }
 
 /// What to do with a connection.
@@ -168,6 +180,16 @@ impl<S: Stream> Connection<S> {
         &self.stream
     }
 
+    #[cfg(test)]
+    pub(super) fn stream_mut(&mut self) -> &mut S {
+        &mut self.stream
+    }
+
+    #[cfg(test)]
+    pub(super) fn backlog_len(&self) -> usize {
+        self.backlog.len()
+    }
+
     /// Whether to tell the connection when the stream takes more.
     pub(super) fn waits_to_write(&self) -> bool {
         !self.backlog.is_empty()
@@ -200,7 +222,13 @@ impl<S: Stream> Connection<S> {
         let header = &packet.header;
         self.update_send_credit(header);
         match (Op::from_u16(header.op), self.phase) {
-            (Some(Op::Response), Phase::Requesting { host_port, sent: true }) => {
+            (
+                Some(Op::Response),
+                Phase::Requesting {
+                    host_port,
+                    sent: true,
+                },
+            ) => {
                 self.establish(host_port);
             }
             (Some(Op::ReadWrite), Phase::Established) => self.receive(&packet.payload)?,
@@ -223,9 +251,11 @@ impl<S: Stream> Connection<S> {
 
     /// Something has become possible on the stream.
     pub(super) fn ready(&mut self, readiness: Readiness) {
-        self.readable |= readiness.readable || readiness.hung_up;
+        self.readable |= readiness.readable;
         // A stream that we have shut down ourselves says the same.
-        if readiness.hung_up && matches!(self.from_guest, FromGuest::Open | FromGuest::Ending) {
+        if readiness.hang_up == HangUp::Both
+            && matches!(self.from_guest, FromGuest::Open | FromGuest::Ending)
+        {
             self.refuse_data();
         } else if readiness.writable {
             self.write_backlog();
@@ -440,8 +470,6 @@ impl<S: Stream> Connection<S> {
     }
 
     fn credit_request_due(&self) -> bool {
-        self.wants_to_send_data()
-            && self.send_credit.available() == 0
-            && !self.credit_request_sent
+        self.wants_to_send_data() && self.send_credit.available() == 0 && !self.credit_request_sent
     }
 }

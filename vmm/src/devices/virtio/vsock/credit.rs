@@ -24,39 +24,39 @@ pub(super) struct CreditExceeded {
 #[derive(Debug, Default)]
 pub(super) struct ReceiveCredit {
     /// Bytes received from the guest.
-    rx_cnt: u32,
-    /// Bytes passed on to the host's stream, or discarded.
-    fwd_cnt: u32,
-    /// The `fwd_cnt` that the guest was last told.
-    told_fwd_cnt: u32,
+    received: u32,
+    /// Bytes passed on to the host's stream, or discarded: our `fwd_cnt`.
+    forwarded: u32,
+    /// The `fwd_cnt` that the guest was told last.
+    told: u32,
 }
 
 impl ReceiveCredit {
     /// Books `len` bytes received.
     pub(super) fn receive(&mut self, len: u32) -> Result<(), CreditExceeded> {
-        let free = RECEIVE_BUFFER - self.rx_cnt.wrapping_sub(self.fwd_cnt);
+        let free = RECEIVE_BUFFER - self.received.wrapping_sub(self.forwarded);
         if len > free {
             return Err(CreditExceeded { len, free });
         }
-        self.rx_cnt = self.rx_cnt.wrapping_add(len);
+        self.received = self.received.wrapping_add(len);
         Ok(())
     }
 
     /// Books `len` bytes of those received as passed on.
     pub(super) fn forward(&mut self, len: u32) {
-        debug_assert!(len <= self.rx_cnt.wrapping_sub(self.fwd_cnt));
-        self.fwd_cnt = self.fwd_cnt.wrapping_add(len);
+        debug_assert!(len <= self.received.wrapping_sub(self.forwarded));
+        self.forwarded = self.forwarded.wrapping_add(len);
     }
 
     /// Whether the guest should hear of the space that has become free.
     pub(super) fn update_is_due(&self) -> bool {
-        self.fwd_cnt.wrapping_sub(self.told_fwd_cnt) >= UPDATE_THRESHOLD
+        self.forwarded.wrapping_sub(self.told) >= UPDATE_THRESHOLD
     }
 
     /// The `fwd_cnt` for a packet that is about to go to the guest.
     pub(super) fn tell(&mut self) -> u32 {
-        self.told_fwd_cnt = self.fwd_cnt;
-        self.fwd_cnt
+        self.told = self.forwarded;
+        self.forwarded
     }
 }
 
@@ -100,10 +100,7 @@ mod tests {
     fn receive_beyond_buffer_is_refused() {
         let mut credit = ReceiveCredit::default();
         credit.receive(RECEIVE_BUFFER - 1).unwrap();
-        assert_eq!(
-            credit.receive(2),
-            Err(CreditExceeded { len: 2, free: 1 })
-        );
+        assert_eq!(credit.receive(2), Err(CreditExceeded { len: 2, free: 1 }));
         credit.receive(1).unwrap();
         credit.forward(10);
         credit.receive(10).unwrap();
@@ -125,9 +122,9 @@ mod tests {
     #[test]
     fn receive_credit_survives_wrapping() {
         let mut credit = ReceiveCredit {
-            rx_cnt: u32::MAX,
-            fwd_cnt: u32::MAX,
-            told_fwd_cnt: u32::MAX,
+            received: u32::MAX,
+            forwarded: u32::MAX,
+            told: u32::MAX,
         };
         credit.receive(RECEIVE_BUFFER).unwrap();
         assert!(credit.receive(1).is_err());

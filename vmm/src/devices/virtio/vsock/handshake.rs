@@ -136,7 +136,7 @@ mod tests {
             "connect 5\n",
             "CONNECT 5\r\n",
             "CONNECT 4294967296\n",
-            "CONNECT 0000000000000000000000005\n",
+            "CONNECT 000000000000000000000005",
         ] {
             assert!(
                 matches!(parse(bytes.as_bytes()), Err(HandshakeError::Malformed)),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::backend::{self, Poller};
 use super::buffer::{RxBuffer, TxPacket};
-use super::connection::{Connection, Fate, Outgoing, Readiness};
+use super::connection::{Connection, Fate, HangUp, Outgoing, Readiness};
 use super::handshake;
 use super::packet::{HOST_CID, Header, Op, TYPE_STREAM};
 use super::resets::{Ports, Resets};
@@ -130,7 +130,8 @@ impl Muxer {
         if let Some(header) = self.resets.pop(self.guest_cid) {
             return Some(buffer.write_header(header));
         }
-        while let Some(token) = self.queue.pop_front() {
+        for _ in 0..self.queue.len() {
+            let token = self.queue.pop_front()?;
             let Some(Slot::Connection(route)) = self.slots.get_mut(&token) else {
                 continue;
             };
@@ -165,6 +166,20 @@ impl Muxer {
         Ok(())
     }
 
+    /// How many streams there are.
+    #[cfg(test)]
+    pub(super) fn streams(&self) -> usize {
+        assert!(self.tokens.len() <= self.slots.len());
+        self.slots.len()
+    }
+
+    /// Closes all streams.
+    pub(super) fn close(&mut self) {
+        self.slots.clear();
+        self.tokens.clear();
+        self.queue.clear();
+    }
+
     fn header(&self, ports: Ports, packet: Outgoing) -> Header {
         Header {
             src_cid: HOST_CID,
@@ -180,20 +195,21 @@ impl Muxer {
         }
     }
 
-    /// Accepts all programs that wait.
+    /// Accepts all programs that wait. One too many sees its stream closed.
     fn accept(&mut self) {
+        self.accept_failed = false;
         loop {
             match backend::accept(&self.listener) {
-                // One too many sees its stream closed.
+                Ok(Some(_)) if self.is_full() => {}
                 Ok(Some(stream)) => {
-                    self.insert(stream, Slot::Handshake);
+                    if let Ok(token) = self.watch(&stream) {
+                        self.slots.insert(token, Slot::Handshake(stream));
+                    }
                 }
-                Ok(None) => {
-                    self.accept_failed = false;
-                    return;
-                }
-                // Out of file descriptors or memory: until there are some.
-                Err(_) => {
+                Ok(None) => return,
+                // Out of descriptors or memory: again when some are free.
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection to the guest");
                     self.accept_failed = true;
                     return;
                 }
@@ -208,15 +224,158 @@ impl Muxer {
         };
         match handshake::receive(&stream) {
             Ok(Some(guest)) => {
-                let host = self.allocate_host_port(guest);
-                let ports = Ports { guest, host };
-                let connection = Connection::requesting(stream, host);
-                self.route(token, ports, connection, readiness);
+                let host = self.free_host_port(guest);
+                let mut connection = Connection::requesting(stream, host);
+                connection.ready(readiness);
+                self.insert(token, Ports { guest, host }, connection);
             }
-            Ok(None) if !readiness.ended => {
+            Ok(None) if readiness.hang_up == HangUp::None => {
                 self.slots.insert(token, Slot::Handshake(stream));
             }
-            _ => self.free(),
+            Ok(None) => self.slot_freed(),
+            Err(error) => {
+                tracing::debug!(%error, "no connection to the guest");
+                self.slot_freed();
+            }
         }
+    }
+
+    /// The guest asks for a connection to the host.
+    fn connect(&mut self, ports: Ports, request: &Header) {
+        self.resets.cancel(ports);
+        if self.is_full() {
+            self.resets.push(ports);
+            return;
+        }
+        let connected = backend::connect(&self.base_path, ports.host)
+            .and_then(|stream| Ok((self.watch(&stream)?, stream)));
+        match connected {
+            Ok((token, stream)) => {
+                self.insert(token, ports, Connection::accepting(stream, request));
+            }
+            Err(error) => {
+                tracing::debug!(port = ports.host, %error, "the guest's connection is refused");
+                self.resets.push(ports);
+            }
+        }
+    }
+
+    /// The guest has reset a connection, or answers to one that is gone.
+    fn reset_by_guest(&mut self, ports: Ports, token: Option<u64>) {
+        self.resets.cancel(ports);
+        self.tokens.remove(&ports);
+        if let Some(token) = token
+            && let Some(Slot::Connection(route)) = self.slots.get_mut(&token)
+        {
+            route.connection.reset();
+            self.settle(token);
+        }
+    }
+
+    /// Gives a packet to its connection.
+    fn deliver(&mut self, token: u64, packet: &TxPacket<'_>) {
+        let Some(Slot::Connection(route)) = self.slots.get_mut(&token) else {
+            return;
+        };
+        match route.connection.handle(packet) {
+            Ok(()) => self.settle(token),
+            Err(violation) => {
+                tracing::debug!(error = %violation, "resetting a connection");
+                self.reset(token);
+            }
+        }
+    }
+
+    /// Does what the state of a connection asks for, after each change.
+    fn settle(&mut self, token: u64) {
+        let Some(Slot::Connection(route)) = self.slots.get_mut(&token) else {
+            return;
+        };
+        match route.connection.fate() {
+            Fate::Alive => {}
+            Fate::Finished | Fate::Forgotten => return self.reset(token),
+        }
+        if route.connection.has_packet() && !route.queued {
+            route.queued = true;
+            self.queue.push_back(token);
+        }
+        let waits = route.connection.waits_to_write();
+        if waits != route.watches_writes {
+            route.watches_writes = waits;
+            let stream = route.connection.stream();
+            if let Err(error) = self.poller.watch_writes(stream, token, waits) {
+                tracing::warn!(%error, "cannot watch a stream");
+                self.reset(token);
+            }
+        }
+    }
+
+    /// Ends a connection, and tells the guest if it knows of it.
+    fn reset(&mut self, token: u64) {
+        let Some(Slot::Connection(route)) = self.slots.remove(&token) else {
+            return;
+        };
+        if route.queued {
+            self.queue.retain(|&queued| queued != token);
+        }
+        // The ports may have been taken over by a later connection.
+        if self.tokens.get(&route.ports) == Some(&token) {
+            self.tokens.remove(&route.ports);
+            self.resets.push(route.ports);
+        }
+        drop(route);
+        self.slot_freed();
+    }
+
+    /// Adds a connection whose stream is watched as `token`.
+    fn insert(&mut self, token: u64, ports: Ports, connection: Connection<UnixStream>) {
+        let route = Route {
+            connection,
+            ports,
+            queued: false,
+            watches_writes: false,
+        };
+        self.tokens.insert(ports, token);
+        self.slots.insert(token, Slot::Connection(route));
+        self.settle(token);
+    }
+
+    /// Watches a new stream: its token.
+    fn watch(&mut self, stream: &UnixStream) -> io::Result<u64> {
+        let token = self.next_token;
+        self.poller.add(stream, token)?;
+        self.next_token += 1;
+        Ok(token)
+    }
+
+    /// A stream has been closed: a program that waits may take its place.
+    fn slot_freed(&mut self) {
+        if self.accept_failed {
+            self.accept();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= MAX_STREAMS
+    }
+
+    /// A port of the host from which no connection to `guest` comes. It is not
+    /// used again for as long as possible, for the guest may still be busy
+    /// with the end of an earlier connection.
+    fn free_host_port(&mut self, guest: u32) -> u32 {
+        loop {
+            let host = self.next_host_port;
+            self.next_host_port = host.checked_add(1).unwrap_or(FIRST_HOST_PORT);
+            if !self.tokens.contains_key(&Ports { guest, host }) {
+                return host;
+            }
+        }
+    }
+}
+
+impl AsRawFd for Muxer {
+    /// Readable when there is something to [`poll`](Muxer::poll).
+    fn as_raw_fd(&self) -> RawFd {
+        self.poller.as_raw_fd()
     }
 }

@@ -1,0 +1,32 @@
+//! The socket device (virtio 1.3, 5.10), in user space.
+//!
+//! The host's side is a Unix socket. A program on the host reaches port `P` of
+//! the guest through the device's socket: it writes `CONNECT P\n` and, when
+//! the guest has accepted, reads `OK <host port>\n`. A program in the guest
+//! that connects to port `P` of the host reaches who listens at the path of
+//! that socket with `_P` appended.
+//!
+//! From the guest inwards: [`queue_handler`] takes packets off the queues
+//! ([`buffer`], [`packet`]) and gives them to the [`muxer`], which finds the
+//! [`connection`] that each belongs to, or answers with one of the [`resets`].
+//! A connection writes data straight from guest memory to its stream of the
+//! [`backend`]; what the stream does not take waits in the [`backlog`], whose
+//! size [`credit`] bounds. In the other direction connections take turns, a
+//! packet each, and read from their streams straight into guest memory.
+
+mod backend;
+mod backlog;
+mod buffer;
+mod connection;
+mod credit;
+mod device;
+mod handshake;
+mod muxer;
+mod packet;
+mod queue_handler;
+mod resets;
+
+pub use device::{Vsock, VsockError};
+
+#[cfg(test)]
+mod tests;
