@@ -4,9 +4,16 @@
 //! the other side closes it, or shuts its sending half down, the microVM
 //! stops. After a mere shutdown the VMM can still tell how it ended.
 
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use event_manager::{EventOps, EventSet, Events, MutEventSubscriber};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::ExitReason;
+use crate::inherited_fd::InheritedFd;
+use crate::stop::Stop;
 
 /// A line on the control stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +25,9 @@ pub enum Event {
     KernelEntered {
         /// When.
         at: Stamp,
-        /// How to read the guest's own time stamps.
-        guest_tsc: GuestTsc,
+        /// How to read the guest's own time stamps, if KVM tells (since Linux
+        /// 5.16).
+        guest_tsc: Option<GuestTsc>,
     },
     /// The microVM has stopped. The last line.
     Exit {
@@ -35,6 +43,60 @@ pub enum Event {
         /// The error and its causes.
         error: String,
     },
+}
+
+/// The stream, or nothing, for a VMM that nobody listens to. A clone is another
+/// handle on the same stream.
+#[derive(Clone, Debug)]
+pub struct Control(Option<Arc<UnixStream>>);
+
+impl Control {
+    /// Takes the stream over.
+    pub fn open(fd: Option<InheritedFd>) -> io::Result<Self> {
+        let Some(fd) = fd else { return Ok(Self(None)) };
+        let stream = UnixStream::from(fd.take()?);
+        stream.set_nonblocking(false)?;
+        Ok(Self(Some(Arc::new(stream))))
+    }
+
+    /// Writes an event.
+    ///
+    /// # Panics
+    ///
+    /// Never: events have nothing that JSON cannot express.
+    pub fn send(&self, event: &Event) {
+        let Some(stream) = &self.0 else { return };
+        let mut line = serde_json::to_string(event).expect("events are plain data");
+        line.push('\n');
+        // Fails only when the other side is gone, and that stops the VMM anyway.
+        let _ = stream.as_ref().write_all(line.as_bytes());
+    }
+
+    /// A handler that stops the microVM when the stream is hung up on.
+    pub fn watch(&self, stop: Stop) -> Option<HangUpWatch> {
+        let stream = self.0.clone()?;
+        Some(HangUpWatch { stream, stop })
+    }
+}
+
+/// Stops the microVM when the control stream is hung up on.
+pub struct HangUpWatch {
+    stream: Arc<UnixStream>,
+    stop: Stop,
+}
+
+impl MutEventSubscriber for HangUpWatch {
+    fn init(&mut self, ops: &mut EventOps) {
+        let events = Events::new(self.stream.as_ref(), EventSet::READ_HANG_UP);
+        if ops.add(events).is_err() {
+            self.stop.request(ExitReason::ControlHangUp);
+        }
+    }
+
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        let _ = ops.remove(events);
+        self.stop.request(ExitReason::ControlHangUp);
+    }
 }
 
 /// One moment on two clocks of the host.
@@ -68,7 +130,48 @@ impl GuestTsc {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+    use std::net::Shutdown;
+    use std::os::fd::IntoRawFd;
+
     use super::*;
+    use crate::event_loop::EventLoop;
+
+    fn pair() -> (Control, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let fd = InheritedFd::new(ours.into_raw_fd());
+        (Control::open(Some(fd)).unwrap(), theirs)
+    }
+
+    #[test]
+    fn shutdown_stops_but_still_hears_the_exit() {
+        let (control, theirs) = pair();
+        let mut event_loop = EventLoop::new().unwrap();
+        let stop = Stop::new(event_loop.handle());
+        event_loop.add(Box::new(control.watch(stop.clone()).unwrap()));
+        theirs.shutdown(Shutdown::Write).unwrap();
+        event_loop.run_once().unwrap();
+        assert_eq!(stop.requested(), Some(&ExitReason::ControlHangUp));
+
+        let exit = Event::Exit {
+            reason: ExitReason::ControlHangUp,
+            console_tail: "a\nb\n".into(),
+        };
+        control.send(&exit);
+        let line = BufReader::new(theirs).lines().next().unwrap().unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&line).unwrap(), exit);
+    }
+
+    #[test]
+    fn sending_to_nobody_is_no_error() {
+        let event = Event::Failed {
+            error: String::new(),
+        };
+        Control::open(None).unwrap().send(&event);
+        let (control, theirs) = pair();
+        drop(theirs);
+        control.send(&event);
+    }
 
     #[test]
     fn guest_stamp_converts_to_host_time() {
