@@ -7,6 +7,7 @@ mod cargo;
 mod cpio;
 mod dist;
 mod kernel;
+mod kvm;
 mod machine;
 mod paths;
 mod progress;

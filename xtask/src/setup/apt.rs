@@ -196,7 +196,7 @@ fn index_targets() -> Result<Vec<IndexTarget>> {
 }
 
 /// The release's name, as `bookworm`.
-fn codename() -> Result<String> {
+pub(crate) fn codename() -> Result<String> {
     let release = fs::read_to_string("/etc/os-release").context("read /etc/os-release")?;
     let codename = release
         .lines()

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+pub(crate) use apt::{codename as debian_codename, mirror as debian_mirror};
 pub(crate) use tool::{CARGO_DENY, Tool, VIRTIOFSD};
 
 use crate::progress::Step;
@@ -56,7 +57,7 @@ impl Need {
                 "vgabios",
                 "xorriso",
             ],
-            Self::Rootfs => vec!["mmdebstrap"],
+            Self::Rootfs => vec!["busybox-static", "mmdebstrap"],
             Self::Deny => Vec::new(),
         }
     }

@@ -1,8 +1,12 @@
 //! The verbs of `cargo xtask`, a module each.
 
+mod bench;
 mod build;
+mod demo;
 mod host;
 mod kernel;
+mod lint;
+mod test;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -13,6 +17,16 @@ pub(crate) enum Verb {
     Build(build::Arguments),
     /// Build the guest kernel alone
     Kernel(kernel::Arguments),
+    /// Run a container in a microVM, from nothing
+    Demo(demo::Arguments),
+    #[command(hide = true)]
+    DemoInside(demo::InsideArguments),
+    /// Run everything that must be green
+    Test(test::Arguments),
+    /// Look at the code without running it
+    Lint(lint::Arguments),
+    /// Measure
+    Bench(bench::Arguments),
     /// Run a command in an emulated machine that has real KVM
     Host(host::Arguments),
 }
@@ -23,6 +37,11 @@ impl Verb {
         match self {
             Self::Build(arguments) => build::run(&arguments),
             Self::Kernel(arguments) => kernel::run(&arguments),
+            Self::Demo(arguments) => demo::run(&arguments),
+            Self::DemoInside(arguments) => demo::run_inside(&arguments),
+            Self::Test(arguments) => test::run(&arguments),
+            Self::Lint(arguments) => lint::run(&arguments),
+            Self::Bench(arguments) => bench::run(&arguments),
             Self::Host(arguments) => host::run(&arguments),
         }
     }

@@ -1,0 +1,119 @@
+//! `cargo xtask lint`: everything that looks at the code without running it.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use crate::cargo::{self, cargo};
+use crate::progress::Step;
+use crate::setup::{self, CARGO_DENY, Need, Policy};
+
+/// Where cargo-deny finds out about known vulnerabilities.
+const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
+
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    policy: Policy,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
+    setup::ensure(&[Need::Build, Need::Deny], arguments.policy)?;
+    let mut failed = Vec::new();
+    for check in checks()? {
+        let name = check.name;
+        if let Err(error) = check.run() {
+            eprintln!("error: {error:#}");
+            failed.push(name);
+        }
+    }
+    if !failed.is_empty() {
+        bail!("these checks failed: {}", failed.join(", "));
+    }
+    Ok(0)
+}
+
+/// One tool's look at the code.
+pub(crate) struct Check {
+    pub(crate) name: &'static str,
+    command: Command,
+}
+
+impl Check {
+    pub(crate) fn run(mut self) -> Result<()> {
+        let step = Step::start(self.name);
+        cargo::run(&mut self.command)?;
+        step.finish();
+        Ok(())
+    }
+}
+
+/// All checks, the quickest first.
+pub(crate) fn checks() -> Result<Vec<Check>> {
+    let mut checks = vec![
+        Check {
+            name: "rustfmt",
+            command: cargo_with(&["fmt", "--all", "--check"]),
+        },
+        Check {
+            name: "cargo deny",
+            command: deny(&["bans", "licenses", "sources"])?,
+        },
+    ];
+    if can_reach(ADVISORIES) {
+        checks.push(Check {
+            name: "cargo deny, advisories",
+            command: deny(&["advisories"])?,
+        });
+    } else {
+        eprintln!("skipping known vulnerabilities: {ADVISORIES} cannot be reached");
+    }
+    checks.push(Check {
+        name: "clippy",
+        command: cargo_with(&[
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "--deny",
+            "warnings",
+        ]),
+    });
+    let mut rustdoc = cargo_with(&["doc", "--quiet", "--workspace", "--no-deps"]);
+    rustdoc.env("RUSTDOCFLAGS", "--deny warnings");
+    checks.push(Check {
+        name: "rustdoc",
+        command: rustdoc,
+    });
+    Ok(checks)
+}
+
+fn cargo_with(arguments: &[&str]) -> Command {
+    let mut command = cargo();
+    command.args(arguments);
+    command
+}
+
+fn deny(what: &[&str]) -> Result<Command> {
+    let mut command = Command::new(CARGO_DENY.path()?);
+    command
+        .current_dir(crate::paths::root())
+        .args([
+            "--log-level",
+            "warn",
+            "--workspace",
+            "check",
+            "--hide-inclusion-graph",
+        ])
+        .args(what);
+    Ok(command)
+}
+
+fn can_reach(repository: &str) -> bool {
+    let mut command = Command::new("timeout");
+    command
+        .args(["10", "git", "ls-remote", "--exit-code", repository, "HEAD"])
+        .env("GIT_TERMINAL_PROMPT", "0");
+    cargo::run_silently(&mut command).is_ok()
+}

@@ -1,0 +1,147 @@
+//! The end-to-end tests, on the machine's own KVM or in emulated machines.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::results::{Counts, Watched};
+use crate::cargo::{cargo, line};
+use crate::machine::{self, Job, Platform};
+use crate::paths;
+
+/// The tests that every kind of host has to pass.
+const CORE_SET: &str = "core_set::";
+
+/// An emulated machine is some fifty times slower than a real one.
+const TIMEOUT: Duration = Duration::from_mins(40);
+
+/// What the tests consist of, all built.
+#[derive(Clone, Debug)]
+pub(super) struct EndToEnd {
+    /// The program with the tests.
+    tests: PathBuf,
+    /// The program that they put into their containers.
+    probe: PathBuf,
+}
+
+impl EndToEnd {
+    /// Builds them.
+    pub(super) fn build() -> Result<Self> {
+        let mut command = cargo();
+        command
+            .args(["test", "--quiet", "--package", "bulkhead-tests", "--no-run"])
+            .args(["--message-format", "json"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit());
+        let output = command.output().context("start cargo")?;
+        if !output.status.success() {
+            bail!("`{}` failed: {}", line(&command), output.status);
+        }
+        let messages = String::from_utf8_lossy(&output.stdout);
+        Ok(Self {
+            tests: executable(&messages, "test", "e2e")?,
+            probe: executable(&messages, "bin", "probe")?,
+        })
+    }
+
+    /// The names of the tests that contain `filter`, if there is one, and belong to
+    /// the core set, if that is asked for.
+    pub(super) fn names(&self, filter: Option<&str>, core_set: bool) -> Result<Vec<String>> {
+        let mut command = Command::new(&self.tests);
+        command.args(["--list", "--format", "terse"]);
+        let output = command.output().context("list the end-to-end tests")?;
+        if !output.status.success() {
+            bail!("`{}` failed: {}", line(&command), output.status);
+        }
+        let names = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .filter_map(|line| line.strip_suffix(": test"))
+            .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
+            .filter(|name| !core_set || name.starts_with(CORE_SET))
+            .map(String::from)
+            .collect();
+        Ok(names)
+    }
+
+    /// Runs the tests `names` right here.
+    pub(super) fn run_here(&self, names: &[String]) -> Result<Counts> {
+        let (mut watched, counts) = Watched::new("");
+        let mut child = Command::new(&self.tests)
+            .args(arguments(names))
+            .env("BULKHEAD_DIST", paths::dist())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("start {}", self.tests.display()))?;
+        let mut output = child.stdout.take().context("standard output is a pipe")?;
+        io::copy(&mut output, &mut watched).context("read the tests' output")?;
+        drop(watched);
+        let success = child.wait().context("wait for the tests")?.success();
+        Ok(counts.get().given(success))
+    }
+
+    /// Runs the tests `names` in an emulated machine, with `label` before each
+    /// line of output.
+    pub(super) fn run_emulated(
+        &self,
+        platform: Platform,
+        names: &[String],
+        label: &str,
+    ) -> Result<Counts> {
+        let mut command = vec![self.tests.clone().into_os_string()];
+        command.extend(arguments(names).into_iter().map(OsString::from));
+        let job = Job::new(&command)?
+            .sharing(&[self.probe.clone(), paths::dist()])?
+            .with_timeout(TIMEOUT);
+        let (output, counts) = Watched::new(label);
+        let (errors, _) = Watched::new(label);
+        let code = machine::run(platform, &job, Box::new(output), Box::new(errors))?;
+        Ok(counts.get().given(code == 0))
+    }
+}
+
+/// One at a time: a test's fixture looks at all mounts and processes.
+fn arguments(names: &[String]) -> Vec<String> {
+    let mut arguments = vec!["--test-threads=1".into(), "--exact".into()];
+    arguments.extend_from_slice(names);
+    arguments
+}
+
+/// The path of a program that cargo has built, from what it says in JSON.
+fn executable(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
+    let found = messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let target = &message["target"];
+        let is_it = target["kind"][0] == kind && target["name"] == name;
+        let path = message["executable"].as_str()?;
+        is_it.then(|| PathBuf::from(path))
+    });
+    found.with_context(|| format!("cargo has not built the {kind} {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::executable;
+    use std::path::Path;
+
+    #[test]
+    fn a_program_is_found_among_cargos_messages() {
+        let messages = concat!(
+            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"x"},"executable":null}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"e2e"},"executable":"/t/e2e-1"}"#,
+            "\n",
+            r#"{"reason":"build-finished","success":true}"#,
+        );
+        assert_eq!(
+            executable(messages, "test", "e2e").unwrap(),
+            Path::new("/t/e2e-1")
+        );
+        assert!(executable(messages, "bin", "probe").is_err());
+    }
+}
