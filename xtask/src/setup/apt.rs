@@ -15,6 +15,8 @@ const QEMU_MINIMUM: &str = "1:10.0";
 /// The file that tells apt about backports.
 const BACKPORTS_FILE: &str = "/etc/apt/sources.list.d/bulkhead-backports.sources";
 
+const INSTALL: [&str; 4] = ["install", "--quiet", "--yes", "--no-install-recommends"];
+
 /// Where Debian is mirrored for everybody.
 const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 
@@ -64,26 +66,33 @@ pub(super) fn update() -> Command {
     apt_get(&["update", "--quiet"])
 }
 
-pub(super) fn install(packages: &[&str], backports: Option<&Backports>) -> Command {
-    let mut command = apt_get(&["install", "--quiet", "--yes", "--no-install-recommends"]);
-    command.env("DEBIAN_FRONTEND", "noninteractive");
-    for &package in packages {
-        match backports {
-            // Its dependencies come from there too, which "package/release" does.
-            Some(backports) if package == QEMU => {
-                command.arg(format!("{package}/{}", backports.suite()));
-            }
-            _ => {
-                command.arg(package);
-            }
-        }
+/// The commands that install `packages`.
+pub(super) fn install(packages: &[&str], backports: Option<&Backports>) -> Vec<Command> {
+    let (newer, ordinary): (Vec<&str>, Vec<&str>) = packages
+        .iter()
+        .partition(|&&package| backports.is_some() && package == QEMU);
+    let mut commands = Vec::new();
+    if !ordinary.is_empty() {
+        let mut command = apt_get(&INSTALL);
+        command.args(ordinary);
+        commands.push(command);
     }
-    command
+    if let Some(backports) = backports.filter(|_| !newer.is_empty()) {
+        // What it depends on has to come from there too.
+        let mut command = apt_get(&INSTALL);
+        command
+            .args(["--target-release", &backports.suite()])
+            .args(newer);
+        commands.push(command);
+    }
+    commands
 }
 
 fn apt_get(arguments: &[&str]) -> Command {
     let mut command = Command::new("apt-get");
-    command.args(arguments);
+    command
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
@@ -135,15 +144,10 @@ impl Backports {
         fs::write(BACKPORTS_FILE, source).with_context(|| format!("write {BACKPORTS_FILE}"))
     }
 
-    /// What a user would type to the same end.
-    pub(super) fn command_line(&self) -> String {
-        match self.source() {
-            Some(source) => format!(
-                "printf '{}' | sudo tee {BACKPORTS_FILE}",
-                source.replace('\n', "\\n")
-            ),
-            None => format!("# {} is set up already", self.suite()),
-        }
+    /// What a user would type to the same end; nothing if apt knows the archive.
+    pub(super) fn command_line(&self) -> Option<String> {
+        let source = self.source()?.replace('\n', "\\n");
+        Some(format!("printf '{source}' | sudo tee {BACKPORTS_FILE}"))
     }
 
     fn source(&self) -> Option<String> {

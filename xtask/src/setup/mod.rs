@@ -5,6 +5,7 @@ mod apt;
 mod tool;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::process::Command;
@@ -81,28 +82,25 @@ pub(crate) struct Policy {
 
 /// Sees to it that everything for `needs` is there.
 pub(crate) fn ensure(needs: &[Need], policy: Policy) -> Result<()> {
-    let packages = missing_packages(needs)?;
-    let tools = missing_tools(needs)?;
-    if packages.is_empty() && tools.is_empty() {
+    let plan = Plan::for_needs(needs)?;
+    if plan.is_empty() {
         return Ok(());
     }
-    let plan = Plan::new(&packages, &tools)?;
     if policy.no_install {
         bail!(
-            "this machine lacks {}\ninstall it with:\n{}",
-            plan.names(),
-            plan.commands()
+            "this machine lacks {plan}\ninstall it with:\n{}",
+            plan.commands()?
         );
     }
-    if !packages.is_empty() && !is_root()? {
-        bail!(
-            "installing packages takes root; install {} with:\n{}",
-            plan.names(),
-            plan.commands()
-        );
+    if !plan.packages.is_empty() && !is_root()? {
+        bail!("installing {plan} takes root:\n{}", plan.commands()?);
     }
-    eprintln!("installing {}", plan.names());
-    plan.carry_out()
+    eprintln!("installing {plan}");
+    if !plan.packages.is_empty() {
+        plan.add_archives()?;
+    }
+    // With fresh lists, apt may know more than it did.
+    Plan::for_needs(needs)?.install()
 }
 
 fn missing_packages(needs: &[Need]) -> Result<Vec<&'static str>> {
@@ -126,66 +124,79 @@ fn missing_tools(needs: &[Need]) -> Result<Vec<Tool>> {
     Ok(missing)
 }
 
-/// The commands that install what is missing, in order.
+/// What is missing, and where it comes from.
 struct Plan {
-    names: Vec<String>,
+    packages: Vec<&'static str>,
+    tools: Vec<Tool>,
+    /// The archive of newer packages, if one is needed.
     backports: Option<apt::Backports>,
-    commands: Vec<Command>,
 }
 
 impl Plan {
-    fn new(packages: &[&str], tools: &[Tool]) -> Result<Self> {
-        let names = packages.iter().map(ToString::to_string);
-        let names = names.chain(tools.iter().map(ToString::to_string)).collect();
-        let backports = apt::Backports::needed_for(packages)?;
-        let mut commands = Vec::new();
-        if !packages.is_empty() {
-            commands.push(apt::update());
-            commands.push(apt::install(packages, backports.as_ref()));
-        }
-        for tool in tools {
-            commands.push(tool.install()?);
-        }
+    fn for_needs(needs: &[Need]) -> Result<Self> {
+        let packages = missing_packages(needs)?;
         Ok(Self {
-            names,
-            backports,
-            commands,
+            backports: apt::Backports::needed_for(&packages)?,
+            tools: missing_tools(needs)?,
+            packages,
         })
     }
 
-    fn names(&self) -> String {
-        self.names.join(", ")
+    fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.tools.is_empty()
     }
 
-    /// The commands, a line each, for a user to type.
-    fn commands(&self) -> String {
-        let backports = self.backports.iter().map(apt::Backports::command_line);
-        let commands = self.commands.iter().map(|command| {
-            let line = cargo::line(command);
-            if line.starts_with("apt-get") {
-                format!("sudo {line}")
-            } else {
-                line
-            }
-        });
-        backports
-            .chain(commands)
-            .map(|line| format!("  {line}"))
-            .collect::<Vec<_>>()
-            .join("\n")
-    }
-
-    fn carry_out(mut self) -> Result<()> {
+    /// Tells apt about archives it needs, and gets their lists.
+    fn add_archives(&self) -> Result<()> {
         if let Some(backports) = &self.backports {
             backports.add()?;
         }
-        for command in &mut self.commands {
-            let step = Step::start(cargo::line(command));
-            cargo::run(command)?;
-            step.finish();
+        run_step(&mut apt::update())
+    }
+
+    fn install(&self) -> Result<()> {
+        for mut command in apt::install(&self.packages, self.backports.as_ref()) {
+            run_step(&mut command)?;
+        }
+        for tool in &self.tools {
+            run_step(&mut tool.install()?)?;
         }
         Ok(())
     }
+
+    /// What a user would type to the same end, a line each.
+    fn commands(&self) -> Result<String> {
+        let mut lines: Vec<_> = self
+            .backports
+            .iter()
+            .filter_map(apt::Backports::command_line)
+            .collect();
+        if !self.packages.is_empty() {
+            let apt = apt::install(&self.packages, self.backports.as_ref());
+            let commands = [apt::update()].into_iter().chain(apt);
+            lines.extend(commands.map(|command| format!("sudo {}", cargo::line(&command))));
+        }
+        for tool in &self.tools {
+            lines.push(cargo::line(&tool.install()?));
+        }
+        Ok(format!("  {}", lines.join("\n  ")))
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let packages = self.packages.iter().map(ToString::to_string);
+        let tools = self.tools.iter().map(ToString::to_string);
+        let names: Vec<_> = packages.chain(tools).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
+fn run_step(command: &mut Command) -> Result<()> {
+    let step = Step::start(cargo::line(command));
+    cargo::run_silently(command)?;
+    step.finish();
+    Ok(())
 }
 
 fn is_root() -> Result<bool> {
