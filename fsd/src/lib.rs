@@ -4,9 +4,9 @@
 //! The server speaks vhost-user to the VMM and FUSE to the guest's kernel. It
 //! parses what the guest writes, so it is a process of its own and confines
 //! itself before the VMM's first byte is read: the [exports](Export) are all
-//! of its file system ([`exports`]), it keeps only the capabilities that
-//! passing files through takes ([`privileges`]), and the system calls it may
-//! make are listed in `seccomp/fsd.json` ([`seccomp`]).
+//! of its file system (`exports.rs`), it keeps only the capabilities that
+//! passing files through takes (`privileges.rs`), and the system calls it may
+//! make are listed in `seccomp/fsd.json` (`seccomp.rs`).
 //!
 //! What confinement cannot take away: to let a guest know millions of files
 //! without as many descriptors, inodes are held as file handles, and

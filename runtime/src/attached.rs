@@ -1,0 +1,245 @@
+//! A process in the guest that a process of the host stands for.
+
+use std::io;
+use std::time::Duration;
+
+use bulkhead_protocol::{
+    ExitStatus, Hello, ProcessId, RemoteError, Reply, RequestBody, Response, WindowSize,
+};
+
+use crate::agent::{AgentError, Connection, Message};
+use crate::events::Waiter;
+use crate::sandbox::SandboxDir;
+use crate::signals;
+use crate::stdio::Streams;
+use crate::stdio::console::Console;
+use crate::stdio::terminal::{self, RawMode};
+
+/// Request ids. Whatever is answered to a higher one is of no interest.
+mod request {
+    pub(super) const CREATE: u64 = 1;
+    pub(super) const START: u64 = 2;
+    pub(super) const WAIT: u64 = 3;
+    pub(super) const FIRST_FURTHER: u64 = 16;
+}
+
+/// What the owner of an [`Attached`] waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A signal has arrived.
+    Signals,
+    /// The VMM has told something, or is gone.
+    Control,
+    /// The file server is gone.
+    FileServer,
+    /// The agent calls its owner.
+    Owner,
+    /// The agent has told something, or takes more.
+    Agent,
+    /// The agent dials for a standard stream.
+    Streams,
+    /// All output has been passed on.
+    Drained,
+}
+
+/// What has come of the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// The agent has said hello.
+    Greeted(Hello),
+    /// The container exists, and waits for its start.
+    Created,
+    /// The command runs.
+    Started {
+        /// The guest's time stamp counter when `execve` had succeeded.
+        exec_tsc: u64,
+    },
+    /// The process is over.
+    Exited(ExitStatus),
+    /// What was asked for was refused.
+    Refused(RemoteError),
+}
+
+/// The terminal on our side, whose size the guest's follows.
+#[derive(Debug)]
+pub(crate) enum Screen {
+    /// There is none.
+    None,
+    /// The one this process was started on; in raw mode once the command runs.
+    Inherited(Option<RawMode>),
+    /// An engine's.
+    Console(Console),
+}
+
+impl Screen {
+    fn size(&self) -> Option<WindowSize> {
+        match self {
+            Self::None => None,
+            Self::Inherited(_) => {
+                terminal::size_of(io::stdin()).or_else(|| terminal::size_of(io::stdout()))
+            }
+            Self::Console(console) => console.size(),
+        }
+    }
+}
+
+/// A process in the guest, its streams relayed to ours.
+#[derive(Debug)]
+pub(crate) struct Attached {
+    process: ProcessId,
+    agent: Connection,
+    streams: Streams,
+    screen: Screen,
+    next_request: u64,
+    exit: Option<ExitStatus>,
+}
+
+impl Attached {
+    /// A process that is about to be asked for.
+    pub(crate) fn new(
+        process: ProcessId,
+        agent: Connection,
+        streams: Streams,
+        screen: Screen,
+    ) -> Self {
+        let next_request = request::FIRST_FURTHER;
+        Self {
+            process,
+            agent,
+            streams,
+            screen,
+            next_request,
+            exit: None,
+        }
+    }
+
+    /// Asks for the container, and to be told when its process ends. Its
+    /// start, too, if `start`: all in one go, so that nothing is waited for.
+    pub(crate) fn create(&mut self, body: RequestBody, start: bool) -> Result<(), AgentError> {
+        self.agent.send(request::CREATE, body)?;
+        if start {
+            let container = self.process.container.clone();
+            self.agent
+                .send(request::START, RequestBody::Start { container })?;
+        }
+        self.wait()
+    }
+
+    /// Asks for a further process in a container, and to be told of its end.
+    pub(crate) fn exec(&mut self, body: RequestBody) -> Result<(), AgentError> {
+        self.agent.send(request::START, body)?;
+        self.wait()
+    }
+
+    fn wait(&mut self) -> Result<(), AgentError> {
+        self.agent.send(
+            request::WAIT,
+            RequestBody::Wait {
+                process: self.process.clone(),
+            },
+        )
+    }
+
+    /// How the process ended, if it has.
+    pub(crate) fn exit(&self) -> Option<ExitStatus> {
+        self.exit
+    }
+
+    /// Whether all that the process wrote has been passed on.
+    pub(crate) fn is_drained(&self) -> bool {
+        crate::events::wait_readable(self.streams.drained(), Duration::ZERO)
+    }
+
+    /// Leaves what is typed to the process. Not before it runs: until then a
+    /// ^C shall end its start.
+    pub(crate) fn enter_raw_mode(&mut self) -> io::Result<()> {
+        if let Screen::Inherited(mode) = &mut self.screen {
+            *mode = RawMode::enter()?;
+        }
+        Ok(())
+    }
+
+    /// Passes a signal on.
+    pub(crate) fn signal(&mut self, signal: u8) -> Result<(), AgentError> {
+        let process = self.process.clone();
+        let body = if signal == signals::WINDOW_CHANGED {
+            let Some(size) = self.screen.size() else {
+                return Ok(());
+            };
+            RequestBody::Resize { process, size }
+        } else {
+            RequestBody::Signal {
+                process,
+                signal,
+                all: false,
+            }
+        };
+        self.next_request += 1;
+        self.agent.send(self.next_request, body)
+    }
+
+    /// Adds what this waits for.
+    pub(crate) fn register<'a>(&'a self, waiter: &mut Waiter<'a, Source>) {
+        if let Some(listener) = self.streams.listener() {
+            waiter.readable(Source::Streams, listener);
+        }
+        if self.exit.is_some() {
+            waiter.readable(Source::Drained, self.streams.drained());
+        } else {
+            self.agent.register(Source::Agent, waiter);
+        }
+    }
+
+    /// Takes a stream that the agent dials.
+    pub(crate) fn accept_stream(&mut self, dir: &SandboxDir) -> io::Result<()> {
+        self.streams.accept(dir)
+    }
+
+    /// Takes in what the agent tells.
+    pub(crate) fn progress(&mut self, dir: &SandboxDir) -> Result<Vec<Progress>, AgentError> {
+        let mut progress = Vec::new();
+        for message in self.agent.progress()? {
+            match message {
+                Message::Hello(hello) => progress.push(Progress::Greeted(hello)),
+                Message::Reply(reply) => progress.extend(self.interpret(reply)?),
+            }
+        }
+        if self.exit.is_some() {
+            self.take_last_streams(dir)?;
+        }
+        Ok(progress)
+    }
+
+    fn interpret(&mut self, reply: Reply) -> Result<Option<Progress>, AgentError> {
+        if reply.id >= request::FIRST_FURTHER {
+            if let Err(error) = reply.result {
+                log::debug!("the agent refused to pass something on: {error}");
+            }
+            return Ok(None);
+        }
+        match (reply.id, reply.result) {
+            (_, Err(error)) => Ok(Some(Progress::Refused(error))),
+            (request::CREATE, Ok(Response::Created { .. })) => Ok(Some(Progress::Created)),
+            (request::START, Ok(Response::Started { exec_tsc, .. })) => {
+                Ok(Some(Progress::Started { exec_tsc }))
+            }
+            (request::WAIT, Ok(Response::Exited(status))) => {
+                self.exit = Some(status);
+                Ok(Some(Progress::Exited(status)))
+            }
+            (_, Ok(_)) => Err(AgentError::UnexpectedReply),
+        }
+    }
+
+    /// The streams were dialled before the process could run, but on other
+    /// connections: what is still in the queue is taken before the end.
+    fn take_last_streams(&mut self, dir: &SandboxDir) -> io::Result<()> {
+        while let Some(listener) = self.streams.listener()
+            && crate::events::wait_readable(listener, Duration::ZERO)
+        {
+            self.streams.accept(dir)?;
+        }
+        self.streams.close(dir);
+        Ok(())
+    }
+}

@@ -1,0 +1,197 @@
+//! The command line: runc's, and what Bulkhead adds to it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::logging::Format;
+
+/// Printed by `--version`: three lines, as engines expect of runc.
+const VERSION: &str = concat!(
+    "version ",
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit: ",
+    env!("BULKHEAD_COMMIT"),
+    "\nspec: ",
+    "1.2.0"
+);
+
+/// An OCI runtime that gives each container a microVM of its own.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead", version = VERSION, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Options of all commands.
+    #[command(flatten)]
+    pub(crate) global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of all commands.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GlobalArgs {
+    /// Where containers are recorded [default: /run/bulkhead, or
+    /// `$XDG_RUNTIME_DIR/bulkhead` for users other than root]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub(crate) root: Option<PathBuf>,
+    /// Append messages to this file
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) log: Option<PathBuf>,
+    /// How messages look in the log
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    pub(crate) log_format: Format,
+    /// Log more
+    #[arg(long, global = true)]
+    pub(crate) debug: bool,
+    /// Accepted for engines: cgroups are made in the guest
+    #[arg(long, global = true, hide = true)]
+    pub(crate) systemd_cgroup: bool,
+    /// Accepted for engines: cgroups are made in the guest
+    #[arg(long, value_name = "MANAGER", global = true, hide = true)]
+    pub(crate) cgroup_manager: Option<String>,
+    /// Accepted for engines
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", global = true, hide = true)]
+    pub(crate) rootless: Option<String>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a container, start it and wait for its end
+    Run(commands::run::Args),
+    /// Create a container, which then waits for `start`
+    Create(commands::create::Args),
+    /// Start a created container
+    Start(commands::start::Args),
+    /// Print a container's state as JSON
+    State(commands::state::Args),
+    /// Send a signal to a container
+    Kill(commands::kill::Args),
+    /// Remove a container
+    Delete(commands::delete::Args),
+    /// Run a further process in a container
+    Exec(commands::exec::Args),
+    /// List the containers
+    List(commands::list::Args),
+    /// Write a configuration to start from
+    Spec(commands::spec::Args),
+    /// Tell whether this host can run guests, and what to do if not
+    Check(commands::check::Args),
+    /// Stand for a container in the background
+    #[command(hide = true)]
+    Monitor(commands::monitor::Args),
+    /// Run a microVM
+    #[command(hide = true)]
+    Vmm(commands::vmm::Args),
+    /// Serve files to a microVM
+    #[command(hide = true)]
+    Fsd(commands::fsd::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Cli {
+        Cli::try_parse_from(std::iter::once("bulkhead").chain(line.split_whitespace()))
+            .unwrap_or_else(|e| panic!("{line}: {e}"))
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn version_has_three_lines() {
+        let version = Cli::command().render_version();
+        let lines: Vec<_> = version.lines().collect();
+        assert_eq!(lines.len(), 3, "{version}");
+        assert!(lines[0].starts_with("bulkhead version "));
+        assert!(lines[1].starts_with("commit: "));
+        assert!(lines[2].starts_with("spec: "));
+    }
+
+    #[test]
+    fn conmon_creates() {
+        let cli = parse(
+            "--systemd-cgroup --log-format=json --log /c/oci-log --cgroup-manager disabled \
+             create --bundle /c --pid-file /c/pidfile --no-pivot --no-new-keyring \
+             --preserve-fds 0 --console-socket /c/attach c1",
+        );
+        assert_eq!(cli.global.log_format, Format::Json);
+        assert_eq!(cli.global.log, Some("/c/oci-log".into()));
+        let Command::Create(args) = cli.command else {
+            panic!("{:?}", cli.command);
+        };
+        assert_eq!(args.id, "c1");
+        assert_eq!(args.container.bundle, PathBuf::from("/c"));
+        assert_eq!(args.container.pid_file, Some("/c/pidfile".into()));
+        assert_eq!(args.container.console_socket, Some("/c/attach".into()));
+    }
+
+    #[test]
+    fn conmon_execs() {
+        let cli = parse("exec --pid-file /c/pid --process /c/process.json --detach c1");
+        let Command::Exec(args) = cli.command else {
+            panic!("{:?}", cli.command);
+        };
+        assert_eq!((args.id.as_str(), args.detach), ("c1", true));
+        assert_eq!(args.process, Some("/c/process.json".into()));
+        assert!(args.command.is_empty());
+    }
+
+    #[test]
+    fn go_runc_calls() {
+        let cli = parse("--root /r --log /l --log-format json kill --all c1 9");
+        assert_eq!(cli.global.root, Some("/r".into()));
+        let Command::Kill(args) = cli.command else {
+            panic!("{:?}", cli.command);
+        };
+        assert_eq!(
+            (args.id.as_str(), args.signal.as_str(), args.all),
+            ("c1", "9", true)
+        );
+
+        for line in [
+            "state c1",
+            "list --format json",
+            "list -q",
+            "delete --force c1",
+            "start c1",
+        ] {
+            parse(line);
+        }
+        parse("run --bundle /b --pid-file /p --no-pivot --detach c1");
+        parse("--rootless=false --debug state c1");
+    }
+
+    #[test]
+    fn options_of_the_inner_command_are_left_alone() {
+        let cli = parse("exec -t --user 5:6 -e A=b --cap CAP_KILL c1 ls --all --root /x");
+        let Command::Exec(args) = cli.command else {
+            panic!("{:?}", cli.command);
+        };
+        assert_eq!(args.command, ["ls", "--all", "--root", "/x"]);
+        assert_eq!(cli.global.root, None);
+        assert_eq!(args.env, ["A=b"]);
+    }
+
+    #[test]
+    fn signal_is_term_by_default() {
+        let Command::Kill(args) = parse("kill c1").command else {
+            panic!()
+        };
+        assert_eq!(args.signal, "TERM");
+    }
+}

@@ -1,0 +1,83 @@
+//! `bulkhead delete`: removes a container.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::events::wait_readable;
+use crate::id::ContainerId;
+use crate::process::ProcessRef;
+use crate::sandbox;
+use crate::state::{State, Status};
+use crate::store::StoreError;
+
+/// How long a monitor gets to put its affairs in order.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Arguments of `delete`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Kill it first if it runs; a container that does not exist is no error
+    #[arg(long, short)]
+    pub(crate) force: bool,
+    /// The container's id
+    pub(crate) id: String,
+}
+
+/// Removes the container.
+pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
+    let id = ContainerId::parse(&args.id)?;
+    match remove(context, &id, args.force) {
+        Err(Error::Store(StoreError::NotFound { .. })) if args.force => Ok(0),
+        other => other.map(|()| 0),
+    }
+}
+
+fn remove(context: &Context, id: &ContainerId, force: bool) -> Result<(), Error> {
+    let state = match context.store.entry(id)?.state() {
+        Ok(state) => state,
+        Err(StoreError::Damaged { .. }) if force => None,
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(state) = &state {
+        let status = state.status();
+        if !force && !status.can_delete() {
+            let hint = "; stop it first, or use --force";
+            return Err(Error::WrongStatus {
+                verb: "delete",
+                id: id.clone(),
+                status,
+                hint,
+            });
+        }
+        // Not while we hold the record: the monitor writes to it.
+        end(state, status)?;
+    }
+    // A monitor in the foreground removes the record itself.
+    let entry = context.store.entry(id)?;
+    sandbox::remove(&context.store.sandbox_dir(id))?;
+    Ok(entry.remove()?)
+}
+
+/// Ends what is left of the container: its microVM, and by that its monitor.
+fn end(state: &State, status: Status) -> Result<(), Error> {
+    let failed = || Error::io("end the processes of", state.id.as_str());
+    if status != Status::Stopped
+        && let Some(vmm) = state.vmm
+    {
+        vmm.kill().map_err(failed())?;
+    }
+    await_end(state.monitor).map_err(failed())
+}
+
+fn await_end(process: ProcessRef) -> std::io::Result<()> {
+    let Some(handle) = process.open()? else {
+        return Ok(());
+    };
+    if !wait_readable(handle.as_fd(), GRACE) {
+        process.kill()?;
+        wait_readable(handle.as_fd(), GRACE);
+    }
+    Ok(())
+}

@@ -1,0 +1,124 @@
+//! The verbs, a file each: its arguments, and what it does with them.
+
+pub(crate) mod check;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod exec;
+pub(crate) mod fsd;
+pub(crate) mod kill;
+pub(crate) mod list;
+pub(crate) mod monitor;
+pub(crate) mod run;
+pub(crate) mod spec;
+pub(crate) mod start;
+pub(crate) mod state;
+pub(crate) mod vmm;
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// How long a guest may take to be up, in seconds. Real hosts need less than
+/// one; emulated ones are slow.
+const START_TIMEOUT: &str = "30";
+
+/// What `run` and `create` have in common.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ContainerArgs {
+    /// The bundle's directory
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    /// Write the pid of the process that stands for the container to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Send the container's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// How long the guest may take to be up
+    #[arg(long, value_name = "SECONDS", env = "BULKHEAD_START_TIMEOUT",
+          default_value = START_TIMEOUT, value_parser = parse_seconds)]
+    pub(crate) start_timeout: Duration,
+    /// Accepted for engines: the root is changed in the guest
+    #[arg(long, hide = true)]
+    pub(crate) no_pivot: bool,
+    /// Accepted for engines: keys are kept in the guest
+    #[arg(long, hide = true)]
+    pub(crate) no_new_keyring: bool,
+    /// File descriptors to pass to the container; more than none is refused
+    #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
+    pub(crate) preserve_fds: u32,
+}
+
+impl ContainerArgs {
+    fn check(&self) -> Result<(), Error> {
+        refuse_preserved_fds(self.preserve_fds)
+    }
+}
+
+fn refuse_preserved_fds(count: u32) -> Result<(), Error> {
+    if count == 0 {
+        Ok(())
+    } else {
+        Err(Error::PreserveFds { count })
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text
+        .parse()
+        .map_err(|_| "not a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Writes a pid file so that whoever reads it finds all of it or nothing.
+fn write_pid_file(path: &Path, pid: u32) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let aside = path.with_file_name(name);
+    fs::write(&aside, pid.to_string())?;
+    fs::rename(&aside, path)
+}
+
+/// Writes a result to standard output.
+fn print(text: &str) -> Result<u8, Error> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush());
+    written.map_err(Error::io("write to", "standard output"))?;
+    Ok(0)
+}
+
+/// A value as indented JSON, with a line's end.
+fn to_json(value: &impl serde::Serialize) -> Result<String, Error> {
+    let json = serde_json::to_string_pretty(value);
+    let json = json.map_err(|error| Error::io("encode", "the result")(error.into()))?;
+    Ok(json + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_may_have_a_fraction() {
+        assert_eq!(parse_seconds("3"), Ok(Duration::from_secs(3)));
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "soon", "-1", "nan", "inf"] {
+            assert!(parse_seconds(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn pid_file_is_replaced_as_a_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pid");
+        fs::write(&path, "an old and longer content").unwrap();
+        write_pid_file(&path, 42).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "42");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,78 @@
+//! `bulkhead monitor` (internal): stands for a container in the background.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::background::Reporter;
+use crate::context::Context;
+use crate::error::Error;
+use crate::id::ContainerId;
+use crate::monitor::{self, Job, MonitorError, Terminal, Until};
+
+/// Arguments of `monitor`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where to tell how far the container got
+    #[arg(long, value_name = "FILE")]
+    report: PathBuf,
+    /// The bundle's directory
+    #[arg(long, value_name = "DIR")]
+    bundle: PathBuf,
+    /// Send the container's terminal to this socket
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// How long the guest may take to be up
+    #[arg(long, value_name = "SECONDS", value_parser = super::parse_seconds)]
+    start_timeout: Duration,
+    /// Do not wait for `start`
+    #[arg(long)]
+    start: bool,
+    /// The container's id
+    id: String,
+}
+
+/// Runs the container; its exit code is this process's.
+pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
+    let mut reporter = Reporter::open(&args.report).map_err(Error::io("open", &args.report))?;
+    let job = Job {
+        id: ContainerId::parse(&args.id)?,
+        bundle: args.bundle,
+        until: if args.start {
+            Until::Started
+        } else {
+            Until::Created
+        },
+        terminal: args.console_socket.map_or(Terminal::None, Terminal::Socket),
+        remove: false,
+        start_timeout: args.start_timeout,
+        started: context.started,
+        timeline: None,
+    };
+    leave_caller()?;
+    let ready = || {
+        reporter
+            .ready()
+            .map_err(MonitorError::io("tell that the container is ready"))
+    };
+    match monitor::run(&context.store, &job, ready) {
+        Ok(code) => Ok(code),
+        Err(error) => {
+            let code = error.exit_code();
+            if reporter.failed(&error, code) {
+                // The command that waits for this one tells the user.
+                return Ok(code.unwrap_or(crate::FAILURE));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Parts with the caller's session, so that what is typed at its terminal is
+/// not for this process, and with its working directory, which it may want to
+/// remove.
+fn leave_caller() -> Result<(), Error> {
+    // Fails only for a process that leads its group, as when it was started
+    // by hand; it then stays in its session.
+    let _ = rustix::process::setsid();
+    std::env::set_current_dir("/").map_err(Error::io("change to", "/"))
+}

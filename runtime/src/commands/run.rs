@@ -1,0 +1,57 @@
+//! `bulkhead run`: a container from its creation to its end.
+
+use std::path::PathBuf;
+
+use super::ContainerArgs;
+use super::create::in_background;
+use crate::context::Context;
+use crate::error::Error;
+use crate::id::ContainerId;
+use crate::monitor::{self, Job, MonitorError, Terminal, Until};
+
+/// Arguments of `run`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    container: ContainerArgs,
+    /// Return as soon as the container runs
+    #[arg(long, short, conflicts_with = "timeline")]
+    detach: bool,
+    /// Keep the container's record when it is over, until `delete`
+    #[arg(long)]
+    keep: bool,
+    /// Write where the time of the start went to this file
+    #[arg(long, value_name = "FILE")]
+    timeline: Option<PathBuf>,
+    /// The container's id
+    id: String,
+}
+
+/// Runs the container; its exit code is the command's.
+pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
+    args.container.check()?;
+    let id = ContainerId::parse(&args.id)?;
+    if args.detach {
+        return in_background(context, &id, &args.container, Until::Started);
+    }
+    if args.container.console_socket.is_some() {
+        return Err(MonitorError::UnwantedConsole.into());
+    }
+    let job = Job {
+        id,
+        bundle: args.container.bundle,
+        until: Until::Started,
+        terminal: Terminal::Inherited,
+        remove: !args.keep,
+        start_timeout: args.container.start_timeout,
+        started: context.started,
+        timeline: args.timeline,
+    };
+    let pid_file = args.container.pid_file;
+    let ready = || match &pid_file {
+        Some(path) => super::write_pid_file(path, std::process::id())
+            .map_err(MonitorError::io("write the pid file")),
+        None => Ok(()),
+    };
+    Ok(monitor::run(&context.store, &job, ready)?)
+}

@@ -1,0 +1,160 @@
+//! Where messages go: standard error, or the file that the engine names.
+//!
+//! Podman and containerd read the last `msg` of a log in JSON to tell their
+//! users what went wrong, so the lines are those of runc (logrus).
+
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::SystemTime;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// `time="…" level=error msg="…"`
+    Text,
+    /// `{"level":"error","msg":"…","time":"…"}`
+    Json,
+}
+
+/// The log file could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the log file {}", path.display())]
+pub(crate) struct OpenError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+struct Logger {
+    file: Option<Mutex<File>>,
+    format: Format,
+}
+
+/// Sends messages to `path`, or to standard error if there is none.
+pub(crate) fn init(path: Option<&Path>, format: Format, debug: bool) -> Result<(), OpenError> {
+    let open = |path: &Path| {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .map_err(|source| OpenError {
+                path: path.to_owned(),
+                source,
+            })
+    };
+    let file = path.map(open).transpose()?.map(Mutex::new);
+    let logger = Box::leak(Box::new(Logger { file, format }));
+    log::set_max_level(if debug {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Warn
+    });
+    // Fails only if there is a logger already, which then does the work.
+    let _ = log::set_logger(logger);
+    Ok(())
+}
+
+/// Tells of the error that ends this command: to the person at the terminal
+/// in any case, and to the log file if there is one.
+pub(crate) fn report(error: &dyn std::error::Error) {
+    let message = chain(error);
+    eprintln!("bulkhead: {message}");
+    log::error!(target: REPORT, "{message}");
+}
+
+/// Messages of this target have been shown on standard error already.
+const REPORT: &str = "report";
+
+/// An error and its causes, on one line unless a cause has several.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        cause = error.source();
+    }
+    text
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let message = record.args().to_string();
+        let line = render(self.format, record.level(), &message, SystemTime::now());
+        // There is nobody to tell that a message could not be written.
+        let _ = match &self.file {
+            Some(file) => match file.lock() {
+                Ok(mut file) => file.write_all(line.as_bytes()),
+                Err(_) => Ok(()),
+            },
+            None if record.target() == REPORT => Ok(()),
+            None => io::stderr().write_all(line.as_bytes()),
+        };
+    }
+
+    fn flush(&self) {}
+}
+
+fn render(format: Format, level: Level, message: &str, time: SystemTime) -> String {
+    let time = humantime::format_rfc3339_seconds(time);
+    let level = match level {
+        Level::Error => "error",
+        Level::Warn => "warning",
+        Level::Info => "info",
+        Level::Debug | Level::Trace => "debug",
+    };
+    let message = serde_json::Value::from(message);
+    match format {
+        Format::Text => format!("time=\"{time}\" level={level} msg={message}\n"),
+        Format::Json => {
+            format!("{{\"level\":\"{level}\",\"msg\":{message},\"time\":\"{time}\"}}\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    #[test]
+    fn json_lines_are_what_podman_reads() {
+        let line = render(Format::Json, Level::Error, "no \"x\"\nhere", UNIX_EPOCH);
+        assert!(line.ends_with('\n'));
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["level"], "error");
+        assert_eq!(value["msg"], "no \"x\"\nhere");
+        assert_eq!(value["time"], "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn text_lines_are_those_of_logrus() {
+        let line = render(Format::Text, Level::Warn, "low on air", UNIX_EPOCH);
+        assert_eq!(
+            line,
+            "time=\"1970-01-01T00:00:00Z\" level=warning msg=\"low on air\"\n"
+        );
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot open the box")]
+        struct Outer(#[source] io::Error);
+        let error = Outer(io::Error::other("the lid is stuck"));
+        assert_eq!(chain(&error), "cannot open the box: the lid is stuck");
+    }
+}

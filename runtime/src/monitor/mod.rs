@@ -1,0 +1,170 @@
+//! The process that stands for a container on the host.
+//!
+//! It owns the container's sandbox, relays its streams, passes signals on, and
+//! ends when the container ends, with its exit code. `run` in the foreground
+//! is such a process; `create` and `run --detach` start one in the background
+//! (the hidden verb `monitor`).
+
+mod error;
+mod job;
+mod record;
+mod supervisor;
+
+use bulkhead_protocol::{CreateContainer, Json, ProcessId, RequestBody, WindowSize};
+use oci_spec::runtime::Process;
+
+use crate::attached::{Attached, Screen};
+use crate::bundle::Bundle;
+use crate::guest_spec::GuestSpec;
+use crate::installation::Installation;
+use crate::process::ProcessRef;
+use crate::resources::{Host, Resources};
+use crate::sandbox::{Plan, Sandbox};
+use crate::seccomp::{self, ProfileError};
+use crate::signals::Signals;
+use crate::state::{Exit, Phase};
+use crate::stdio::console::Console;
+use crate::stdio::{Local, Streams, terminal};
+use crate::store::Store;
+use crate::timeline::Timeline;
+pub(crate) use error::{MonitorError, command_exit_code, explain};
+pub(crate) use job::{Job, Terminal, Until};
+use record::Record;
+use supervisor::{Goal, Supervisor};
+
+/// Runs a container from its sandbox's start to its end, and returns its exit
+/// code. `ready` is called when the container has got as far as it should go
+/// by itself.
+///
+/// This is the boot path. What can be done beside the guest is done after its
+/// sandbox has been launched.
+pub(crate) fn run(
+    store: &Store,
+    job: &Job,
+    ready: impl FnOnce() -> Result<(), MonitorError>,
+) -> Result<u8, MonitorError> {
+    let signals = Signals::catch().map_err(MonitorError::io("catch signals"))?;
+    let bundle = Bundle::load(&job.bundle)?;
+    check_terminal(&job.terminal, &bundle)?;
+    let resources = Resources::of(&bundle.spec, Host::current())?;
+    let GuestSpec { spec, exports } = GuestSpec::new(&job.id, &bundle)?;
+    let installation = Installation::find()?;
+    let monitor = ProcessRef::current().map_err(MonitorError::io("identify this process"))?;
+    let mut record = Record::reserve(store, &job.id, monitor)?;
+    let plan = Plan {
+        installation,
+        resources,
+        exports,
+    };
+    let sandbox = Sandbox::launch(&store.sandbox_dir(&job.id), &plan)?;
+
+    // The guest is booting.
+    let vmm = ProcessRef::of(sandbox.vmm().pid()).map_err(MonitorError::io("find the VMM"))?;
+    record.publish(&bundle, vmm)?;
+    let spec =
+        Json::new(&spec).map_err(|e| MonitorError::io("encode the configuration")(e.into()))?;
+    let goal = prepare(job, &bundle, spec, &sandbox)?;
+
+    let mut supervisor = Supervisor::new(sandbox, signals, Timeline::new(job.started));
+    let attached = supervisor.start(goal, job.start_timeout)?;
+    record.advance(match job.until {
+        Until::Created => Phase::Created,
+        Until::Started => Phase::Running,
+    })?;
+    ready()?;
+    if let Some(path) = &job.timeline
+        && let Err(error) = supervisor.timeline().write(path)
+    {
+        log::warn!("cannot write the timeline to {}: {error}", path.display());
+    }
+    if !job.remove {
+        record.keep();
+    }
+
+    let outcome = follow(supervisor, attached);
+    if !job.remove {
+        record.end(Exit {
+            code: outcome
+                .as_ref()
+                .map_or_else(|e| e.exit_code().unwrap_or(1), |code| *code),
+            reason: outcome.as_ref().err().map(|e| crate::logging::chain(e)),
+        })?;
+    }
+    outcome
+}
+
+/// Sees a container that is on its way to its end, and ends its sandbox.
+fn follow(mut supervisor: Supervisor, mut attached: Attached) -> Result<u8, MonitorError> {
+    attached
+        .enter_raw_mode()
+        .map_err(MonitorError::io("set up the terminal"))?;
+    let status = supervisor.follow(attached)?;
+    supervisor.tear_down()?;
+    Ok(status.code())
+}
+
+fn prepare(
+    job: &Job,
+    bundle: &Bundle,
+    spec: Json,
+    sandbox: &Sandbox,
+) -> Result<Goal, MonitorError> {
+    let (local, screen) = open_stdio(&job.terminal, bundle)?;
+    let streams =
+        Streams::listen(sandbox.dir(), local).map_err(MonitorError::io("listen for streams"))?;
+    let container = job.id.to_string();
+    let request = CreateContainer {
+        container: container.clone(),
+        spec,
+        seccomp_filter: compile_seccomp(bundle)?,
+        stdio: streams.request(),
+    };
+    Ok(Goal {
+        process: ProcessId {
+            container,
+            exec: None,
+        },
+        request: RequestBody::Create(Box::new(request)),
+        streams,
+        screen,
+        until: job.until,
+    })
+}
+
+fn compile_seccomp(bundle: &Bundle) -> Result<Option<Vec<u8>>, ProfileError> {
+    let linux = bundle.spec.linux().as_ref();
+    let profile = linux.and_then(|linux| linux.seccomp().as_ref());
+    profile.map(seccomp::compile).transpose()
+}
+
+fn check_terminal(terminal: &Terminal, bundle: &Bundle) -> Result<(), MonitorError> {
+    match (terminal, bundle.wants_terminal()) {
+        (Terminal::None, true) => Err(MonitorError::NoConsole),
+        (Terminal::Socket(_), false) => Err(MonitorError::UnwantedConsole),
+        _ => Ok(()),
+    }
+}
+
+fn open_stdio(terminal: &Terminal, bundle: &Bundle) -> Result<(Local, Screen), MonitorError> {
+    let failed = || MonitorError::io("set up the standard streams");
+    if !bundle.wants_terminal() {
+        return Ok((Local::inherited().map_err(failed())?, Screen::None));
+    }
+    let size = bundle
+        .process()
+        .and_then(Process::console_size)
+        .map(|size| WindowSize {
+            rows: size.height() as u16,
+            columns: size.width() as u16,
+        });
+    match terminal {
+        Terminal::Socket(socket) => {
+            let console = Console::send_to(socket, size)?;
+            Ok((console.local().map_err(failed())?, Screen::Console(console)))
+        }
+        Terminal::Inherited | Terminal::None => Ok((
+            terminal::inherited(size).map_err(failed())?,
+            Screen::Inherited(None),
+        )),
+    }
+}

@@ -1,0 +1,121 @@
+//! The record of the container that this process stands for.
+
+use std::time::SystemTime;
+
+use crate::bundle::Bundle;
+use crate::id::ContainerId;
+use crate::process::ProcessRef;
+use crate::state::{Exit, Phase, State};
+use crate::store::{Entry, Store, StoreError};
+
+/// A container's record; unless [kept](Record::keep), it goes when this is
+/// dropped, so that a start that fails leaves nothing behind.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    store: &'a Store,
+    id: &'a ContainerId,
+    monitor: ProcessRef,
+    reserved: Option<Entry>,
+    kept: bool,
+}
+
+impl<'a> Record<'a> {
+    /// Takes the id.
+    pub(super) fn reserve(
+        store: &'a Store,
+        id: &'a ContainerId,
+        monitor: ProcessRef,
+    ) -> Result<Self, StoreError> {
+        let reserved = Some(store.reserve(id)?);
+        Ok(Self {
+            store,
+            id,
+            monitor,
+            reserved,
+            kept: false,
+        })
+    }
+
+    /// Writes down what the container is made from. From here on other
+    /// commands can see it.
+    pub(super) fn publish(&mut self, bundle: &Bundle, vmm: ProcessRef) -> Result<(), StoreError> {
+        let Some(entry) = self.reserved.take() else {
+            return Ok(());
+        };
+        let annotations = bundle.spec.annotations().clone().unwrap_or_default();
+        let state = State {
+            id: self.id.clone(),
+            bundle: bundle.path.clone(),
+            rootfs: bundle.rootfs.clone(),
+            annotations: annotations.into_iter().collect(),
+            created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
+            phase: Phase::Creating,
+            monitor: self.monitor,
+            vmm: Some(vmm),
+            exit: None,
+        };
+        let written = entry
+            .write_config(&bundle.spec)
+            .and_then(|()| entry.write_state(&state));
+        if written.is_err() {
+            self.reserved = Some(entry);
+        }
+        written
+    }
+
+    /// Leaves the record to `delete`.
+    pub(super) fn keep(&mut self) {
+        self.kept = true;
+    }
+
+    /// Writes down that the container has got so far.
+    pub(super) fn advance(&self, phase: Phase) -> Result<(), StoreError> {
+        self.update(|state| state.advance(phase))
+    }
+
+    /// Writes down how the container ended.
+    pub(super) fn end(&self, exit: Exit) -> Result<(), StoreError> {
+        self.update(|state| {
+            state.advance(Phase::Stopped);
+            state.exit = Some(exit);
+        })
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) -> Result<(), StoreError> {
+        let entry = self.store.entry(self.id)?;
+        match entry.state()? {
+            // The id may have been given away by force.
+            Some(mut state) if state.monitor == self.monitor => {
+                change(&mut state);
+                entry.write_state(&state)
+            }
+            _ => Err(StoreError::NotFound {
+                id: self.id.clone(),
+            }),
+        }
+    }
+
+    fn remove(&mut self) -> Result<(), StoreError> {
+        if let Some(entry) = self.reserved.take() {
+            return entry.remove();
+        }
+        let entry = match self.store.entry(self.id) {
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            other => other?,
+        };
+        match entry.state()? {
+            Some(state) if state.monitor == self.monitor => entry.remove(),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for Record<'_> {
+    fn drop(&mut self) {
+        if !self.kept
+            && let Err(error) = self.remove()
+        {
+            log::warn!("{}", crate::logging::chain(&error));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! A terminal for an engine: a pseudo-terminal whose master goes to the
+//! engine's console socket, as with runc.
+
+use std::fs::File;
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use bulkhead_protocol::WindowSize;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use rustix::pty::OpenptFlags;
+
+use super::{Local, duplicate, terminal};
+
+/// The console could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConsoleError {
+    /// No pseudo-terminal was to be had.
+    #[error("cannot open a pseudo-terminal")]
+    Open(#[source] io::Error),
+    /// The engine did not take it.
+    #[error("cannot send the terminal to the console socket {}", path.display())]
+    Send {
+        /// The socket.
+        path: PathBuf,
+        /// How it failed.
+        source: io::Error,
+    },
+}
+
+/// Our side of the pseudo-terminal that an engine has the master of.
+#[derive(Debug)]
+pub(crate) struct Console {
+    slave: File,
+}
+
+impl Console {
+    /// Opens a pseudo-terminal, sends its master to the socket and makes it
+    /// this session's terminal, so that changes of its size are told by
+    /// `SIGWINCH` and its end by `SIGHUP`.
+    pub(crate) fn send_to(socket: &Path, size: Option<WindowSize>) -> Result<Self, ConsoleError> {
+        let (master, slave, name) = open(size).map_err(ConsoleError::Open)?;
+        send(socket, &master, &name).map_err(|source| ConsoleError::Send {
+            path: socket.into(),
+            source,
+        })?;
+        Ok(Self {
+            slave: slave.into(),
+        })
+    }
+
+    /// Its size.
+    pub(crate) fn size(&self) -> Option<WindowSize> {
+        terminal::size_of(&self.slave)
+    }
+
+    /// Our side of it.
+    pub(crate) fn local(&self) -> io::Result<Local> {
+        let size = self.size().unwrap_or(WindowSize {
+            rows: 24,
+            columns: 80,
+        });
+        let (input, output) = (duplicate(&self.slave)?, duplicate(&self.slave)?);
+        Ok(Local::Terminal {
+            input,
+            output,
+            size,
+        })
+    }
+}
+
+fn open(size: Option<WindowSize>) -> io::Result<(OwnedFd, OwnedFd, Vec<u8>)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags)?;
+    rustix::pty::grantpt(&master)?;
+    rustix::pty::unlockpt(&master)?;
+    let name = rustix::pty::ptsname(&master, Vec::new())?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let slave = rustix::fs::open(name.as_c_str(), flags, Mode::empty())?;
+    // The guest's own terminal does what a terminal does; this one passes on.
+    terminal::make_raw(&slave)?;
+    if let Some(size) = size {
+        let size = rustix::termios::Winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        rustix::termios::tcsetwinsize(&slave, size)?;
+    }
+    rustix::process::ioctl_tiocsctty(&slave)?;
+    Ok((master, slave, name.into_bytes()))
+}
+
+/// The descriptor goes with the terminal's name as the message.
+fn send(socket: &Path, master: &OwnedFd, name: &[u8]) -> io::Result<()> {
+    let stream = UnixStream::connect(socket)?;
+    let fds = [master.as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    let flags = SendFlags::NOSIGNAL;
+    rustix::net::sendmsg(&stream, &[IoSlice::new(name)], &mut control, flags)?;
+    Ok(())
+}
