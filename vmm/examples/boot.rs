@@ -1,19 +1,25 @@
 //! Boots a kernel, without containers and all that: `boot KERNEL [INITRAMFS]
 //! [--cmdline TEXT] [--vcpus N] [--memory MIB]`, the console on standard output.
 
+use std::io;
+use std::os::fd::{AsFd, IntoRawFd};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulkhead_vmm::config::{Config, Endpoint};
 
 fn main() -> ExitCode {
+    let stdout = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .expect("an open standard output");
     let mut config = Config {
         kernel: PathBuf::new(),
         initramfs: None,
         cmdline: "console=ttyS0 reboot=panic_warm,k panic=-1".into(),
         vcpus: 1,
         memory_mib: 128,
-        console: Some(Endpoint::Path("/dev/stdout".into())),
+        console: Some(Endpoint::Fd(stdout.into_raw_fd())),
         vsock: None,
         fs: Vec::new(),
         rng: true,

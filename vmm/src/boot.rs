@@ -17,6 +17,10 @@ use crate::devices::console::Console;
 use crate::devices::power::PowerPort;
 use crate::devices::reset::ResetPort;
 use crate::devices::serial::SerialPort;
+use crate::devices::virtio::device::VirtioDevice;
+use crate::devices::virtio::mmio::slots::{self, WiringError};
+use crate::devices::virtio::rng::Rng;
+use crate::devices::virtio::vsock::{ListenError, Vsock};
 use crate::event_loop::{EventLoop, EventLoopError};
 use crate::host::{self, Unsuitable};
 use crate::kernel::cmdline::{self, CmdlineError};
@@ -24,7 +28,7 @@ use crate::kernel::image::{self, Kernel, KernelError};
 use crate::kernel::initramfs::{self, InitramfsError};
 use crate::kvm::{self, KvmError, VmWithMemory, failed};
 use crate::memory::{self, GuestMemory, MemoryError};
-use crate::spec::{Source, VmSpec};
+use crate::spec::{Source, VmSpec, VsockSpec};
 use crate::stop::Stop;
 use crate::vcpu::{Buses, Vcpu};
 use crate::vm::Vm;
@@ -61,6 +65,12 @@ pub enum BootError {
         /// Why.
         source: io::Error,
     },
+    /// A virtio device could not be wired to KVM.
+    #[error(transparent)]
+    Wiring(#[from] WiringError),
+    /// The host's side of the socket device could not be set up.
+    #[error("cannot set up the socket device")]
+    Vsock(#[from] ListenError),
     /// No event loop.
     #[error(transparent)]
     EventLoop(#[from] EventLoopError),
@@ -84,14 +94,19 @@ pub fn boot(mut spec: VmSpec, control: Control) -> Result<Vm, BootError> {
 
     let console = open_console(spec.console.take())?;
     let pio = legacy_devices(&machine, &stop, &console)?;
-    let buses = Arc::new(Buses {
-        pio,
-        mmio: Bus::default(),
-    });
+    let devices = virtio_devices(&spec)?;
+    let device_count = devices.len();
+    let mmio = slots::place(
+        devices,
+        machine.fd(),
+        machine.memory(),
+        &event_loop.handle(),
+    )?;
+    let buses = Arc::new(Buses { pio, mmio });
 
-    let entry = load_guest(machine.memory(), &spec, 0)?;
+    let kernel = load_guest(machine.memory(), &spec, device_count)?;
     let vcpus = make_vcpus(&kvm, &machine, spec.vcpus, &buses, &stop)?;
-    vcpus[0].enter_at(entry.entry)?;
+    vcpus[0].enter_at(kernel.entry)?;
 
     Ok(Vm {
         guest_tsc: vcpus[0].guest_tsc(),
@@ -145,6 +160,17 @@ fn legacy_devices(
     insert(POWER_PORT, Box::new(PowerPort::new(stop.clone())));
     insert(CMOS_PORT, Box::new(Cmos));
     Ok(pio)
+}
+
+fn virtio_devices(spec: &VmSpec) -> Result<Vec<Box<dyn VirtioDevice>>, BootError> {
+    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
+    if spec.rng {
+        devices.push(Box::new(Rng));
+    }
+    if let Some(VsockSpec { cid, socket }) = &spec.vsock {
+        devices.push(Box::new(Vsock::new(*cid, socket)?));
+    }
+    Ok(devices)
 }
 
 /// Brings all that the guest needs at its first instruction into its memory.

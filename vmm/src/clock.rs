@@ -8,7 +8,7 @@ use crate::control::Stamp;
 
 /// Reads both clocks.
 #[allow(unsafe_code)]
-pub fn now() -> Stamp {
+pub(crate) fn now() -> Stamp {
     let time = clock_gettime(ClockId::Monotonic);
     // SAFETY: each x86-64 processor has the instruction, and Linux lets user
     // space use it unless the process asked otherwise, which this one does not.

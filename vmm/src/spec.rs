@@ -297,10 +297,8 @@ mod tests {
     fn reserved_context_ids_are_refused() {
         for cid in [0, 2, u64::from(u32::MAX), 1 << 40] {
             let error = refusal(|c| {
-                c.vsock = Some(VsockConfig {
-                    cid,
-                    socket: "v".into(),
-                })
+                let socket = "v".into();
+                c.vsock = Some(VsockConfig { cid, socket });
             });
             assert_eq!(error, SpecError::Cid { cid });
         }

@@ -11,7 +11,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use super::connection::{HangUp, Readiness, Stream};
+use super::stream::{HangUp, Readiness, Stream};
 
 /// Most events that one [`Poller::poll`] returns.
 const MAX_EVENTS: usize = 64;

@@ -3,49 +3,13 @@
 //! Each direction ends on its own: what one side has written before it shut
 //! down or closed its end always arrives at the other.
 
-use std::io;
-
-use vm_memory::{ReadVolatile, WriteVolatile};
-
-use super::backlog::Backlog;
 use super::buffer::{GuestBytes, TxPacket};
-use super::credit::{CreditExceeded, RECEIVE_BUFFER, ReceiveCredit, SendCredit};
+use super::credit::{CreditExceeded, RECEIVE_BUFFER};
+use super::from_guest::FromGuest;
 use super::handshake;
 use super::packet::{Header, Op, Shutdown};
-
-/// The host's end of a connection: a non-blocking byte stream.
-pub(super) trait Stream: ReadVolatile + WriteVolatile + io::Write {
-    /// Ends what the host's program can write, and discards what it has
-    /// written: it then sees a plain end of the stream, and no reset, when the
-    /// stream is closed.
-    fn shutdown_read(&mut self);
-
-    /// Ends what the host's program can read.
-    fn shutdown_write(&mut self);
-}
-
-/// What has become possible on a stream.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Readiness {
-    /// There may be something to read, or the end.
-    pub(super) readable: bool,
-    /// It may take more.
-    pub(super) writable: bool,
-    /// What the host's program is done with.
-    pub(super) hang_up: HangUp,
-}
-
-/// What the host's program is done with, as far as the stream tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum HangUp {
-    /// Perhaps nothing.
-    #[default]
-    None,
-    /// It will not write any more.
-    Writing,
-    /// Nor will it read.
-    Both,
-}
+use super::stream::{HangUp, Readiness, Stream};
+use super::to_guest::{Read, ToGuest};
 
 /// What to do with a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,31 +63,6 @@ enum Phase {
     Orphaned,
 }
 
-/// The direction from the guest to the host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FromGuest {
-    Open,
-    /// The guest will not send any more, but there is a backlog.
-    Ending,
-    /// All is written, and the stream told that it was all.
-    Ended,
-    /// The host's program does not read any more.
-    Refused {
-        /// Whether the guest has said that it will not send any more.
-        guest_is_done: bool,
-    },
-}
-
-/// The direction from the host to the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ToGuest {
-    Open,
-    /// The host's program will not write any more, and all was sent.
-    Ended,
-    /// The guest does not receive any more.
-    Refused,
-}
-
 /// State of a connection, and the host's end of it.
 #[derive(Debug)]
 pub(super) struct Connection<S> {
@@ -131,17 +70,10 @@ pub(super) struct Connection<S> {
     phase: Phase,
     from_guest: FromGuest,
     to_guest: ToGuest,
-    backlog: Backlog,
-    receive_credit: ReceiveCredit,
-    send_credit: SendCredit,
-    /// Whether the stream has not said yet that it has nothing to read.
-    readable: bool,
     /// What the guest was told that we are done with.
     told: Shutdown,
     /// Whether the guest has asked for our buffer space.
-    credit_update_requested: bool,
-    /// Whether we have asked for the guest's since it ran out.
-    credit_request_sent: bool,
+    credit_requested: bool,
 }
 
 impl<S: Stream> Connection<S> {
@@ -155,7 +87,7 @@ impl<S: Stream> Connection<S> {
     /// A connection that the guest asked for with `request`.
     pub(super) fn accepting(stream: S, request: &Header) -> Self {
         let mut connection = Self::new(stream, Phase::Accepting);
-        connection.update_send_credit(request);
+        connection.to_guest.update_credit(request);
         connection
     }
 
@@ -163,15 +95,10 @@ impl<S: Stream> Connection<S> {
         Self {
             stream,
             phase,
-            from_guest: FromGuest::Open,
-            to_guest: ToGuest::Open,
-            backlog: Backlog::default(),
-            receive_credit: ReceiveCredit::default(),
-            send_credit: SendCredit::default(),
-            readable: true,
+            from_guest: FromGuest::default(),
+            to_guest: ToGuest::new(),
             told: Shutdown::default(),
-            credit_update_requested: false,
-            credit_request_sent: false,
+            credit_requested: false,
         }
     }
 
@@ -185,34 +112,19 @@ impl<S: Stream> Connection<S> {
         &mut self.stream
     }
 
-    #[cfg(test)]
+    /// Bytes from the guest that wait until the stream can be written to.
     pub(super) fn backlog_len(&self) -> usize {
-        self.backlog.len()
-    }
-
-    /// Whether to tell the connection when the stream takes more.
-    pub(super) fn waits_to_write(&self) -> bool {
-        !self.backlog.is_empty()
+        self.from_guest.backlog_len()
     }
 
     /// What is to be done with the connection, after any other method.
     pub(super) fn fate(&self) -> Fate {
-        let from_guest_ended = matches!(
-            self.from_guest,
-            FromGuest::Ended
-                | FromGuest::Refused {
-                    guest_is_done: true
-                }
-        );
-        let to_guest_ended = match self.to_guest {
-            ToGuest::Open => false,
-            ToGuest::Ended => self.told.send,
-            ToGuest::Refused => true,
-        };
+        let host_is_done = self.to_guest.is_ended() && self.told.send;
+        let to_guest_is_over = host_is_done || self.to_guest.is_refused();
         match self.phase {
-            Phase::Orphaned if self.backlog.is_empty() => Fate::Forgotten,
+            Phase::Orphaned if self.backlog_len() == 0 => Fate::Forgotten,
             Phase::Orphaned => Fate::Alive,
-            _ if from_guest_ended && to_guest_ended => Fate::Finished,
+            _ if self.from_guest.is_over() && to_guest_is_over => Fate::Finished,
             _ => Fate::Alive,
         }
     }
@@ -220,7 +132,7 @@ impl<S: Stream> Connection<S> {
     /// Takes a packet of the guest, other than a request or a reset.
     pub(super) fn handle(&mut self, packet: &TxPacket<'_>) -> Result<(), Violation> {
         let header = &packet.header;
-        self.update_send_credit(header);
+        self.to_guest.update_credit(header);
         match (Op::from_u16(header.op), self.phase) {
             (
                 Some(Op::Response),
@@ -231,12 +143,14 @@ impl<S: Stream> Connection<S> {
             ) => {
                 self.establish(host_port);
             }
-            (Some(Op::ReadWrite), Phase::Established) => self.receive(&packet.payload)?,
+            (Some(Op::ReadWrite), Phase::Established) => {
+                self.from_guest.receive(&packet.payload, &mut self.stream)?;
+            }
             (Some(Op::Shutdown), Phase::Accepting | Phase::Established) => {
                 self.shut_down(Shutdown::from_flags(header.flags));
             }
             (Some(Op::CreditUpdate), _) => {}
-            (Some(Op::CreditRequest), _) => self.credit_update_requested = true,
+            (Some(Op::CreditRequest), _) => self.credit_requested = true,
             _ => return Err(Violation::UnexpectedOp { op: header.op }),
         }
         Ok(())
@@ -251,14 +165,13 @@ impl<S: Stream> Connection<S> {
 
     /// Something has become possible on the stream.
     pub(super) fn ready(&mut self, readiness: Readiness) {
-        self.readable |= readiness.readable;
-        // A stream that we have shut down ourselves says the same.
-        if readiness.hang_up == HangUp::Both
-            && matches!(self.from_guest, FromGuest::Open | FromGuest::Ending)
-        {
-            self.refuse_data();
+        if readiness.readable {
+            self.to_guest.set_readable();
+        }
+        if readiness.hang_up == HangUp::Both {
+            self.from_guest.refuse(&mut self.stream);
         } else if readiness.writable {
-            self.write_backlog();
+            self.from_guest.write_backlog(&mut self.stream);
         }
     }
 
@@ -268,10 +181,10 @@ impl<S: Stream> Connection<S> {
             Phase::Requesting { sent, .. } => !sent,
             Phase::Accepting => true,
             Phase::Established => {
-                self.may_send_data()
+                self.to_guest.may_read()
                     || self.shutdown_due() != self.told
-                    || self.credit_update_due()
-                    || self.credit_request_due()
+                    || self.credit_update_is_due()
+                    || self.to_guest.credit_request_is_due()
             }
             Phase::Orphaned => false,
         }
@@ -294,21 +207,23 @@ impl<S: Stream> Connection<S> {
     }
 
     fn next_established_packet(&mut self, room: &GuestBytes<'_>) -> Option<Outgoing> {
-        if self.may_send_data()
-            && let Some(len) = self.read_stream(room)
-        {
-            return Some(self.outgoing(Op::ReadWrite, 0, len));
+        if self.to_guest.may_read() {
+            match self.to_guest.read(room, &mut self.stream) {
+                Read::Data(len) => return Some(self.outgoing(Op::ReadWrite, 0, len)),
+                Read::Broken => self.from_guest.refuse(&mut self.stream),
+                Read::Nothing | Read::End => {}
+            }
         }
         let shutdown = self.shutdown_due();
         if shutdown != self.told {
             self.told = shutdown;
             return Some(self.outgoing(Op::Shutdown, shutdown.flags(), 0));
         }
-        if self.credit_update_due() {
+        if self.credit_update_is_due() {
             return Some(self.outgoing(Op::CreditUpdate, 0, 0));
         }
-        if self.credit_request_due() {
-            self.credit_request_sent = true;
+        if self.to_guest.credit_request_is_due() {
+            self.to_guest.set_credit_requested();
             return Some(self.outgoing(Op::CreditRequest, 0, 0));
         }
         None
@@ -316,20 +231,13 @@ impl<S: Stream> Connection<S> {
 
     /// Completes a packet: each tells the guest how much it may send.
     fn outgoing(&mut self, op: Op, flags: u32, len: u32) -> Outgoing {
-        self.credit_update_requested = false;
+        self.credit_requested = false;
         Outgoing {
             op,
             flags,
             len,
             buf_alloc: RECEIVE_BUFFER,
-            fwd_cnt: self.receive_credit.tell(),
-        }
-    }
-
-    fn update_send_credit(&mut self, header: &Header) {
-        self.send_credit.update(header.buf_alloc, header.fwd_cnt);
-        if self.send_credit.available() > 0 {
-            self.credit_request_sent = false;
+            fwd_cnt: self.from_guest.tell_credit(),
         }
     }
 
@@ -339,137 +247,29 @@ impl<S: Stream> Connection<S> {
         let acceptance = handshake::acceptance(host_port);
         // A stream that was never written to has room, unless it is closed.
         if self.stream.write_all(acceptance.as_bytes()).is_err() {
-            self.refuse_data();
+            self.from_guest.refuse(&mut self.stream);
         }
-    }
-
-    /// Data from the guest.
-    fn receive(&mut self, payload: &GuestBytes<'_>) -> Result<(), Violation> {
-        let len = payload.len() as u32;
-        self.receive_credit.receive(len)?;
-        match self.from_guest {
-            FromGuest::Open if self.backlog.is_empty() => self.write_through(payload),
-            FromGuest::Open => self.backlog.append(payload, 0),
-            // The guest sent it before it could know.
-            FromGuest::Refused {
-                guest_is_done: false,
-            } => self.receive_credit.forward(len),
-            _ => return Err(Violation::DataAfterEnd),
-        }
-        Ok(())
-    }
-
-    /// Writes data straight from guest memory, and keeps what is left over.
-    fn write_through(&mut self, payload: &GuestBytes<'_>) {
-        let written = match payload.drain_to(&mut self.stream) {
-            Ok(written) => written,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                self.receive_credit.forward(payload.len() as u32);
-                self.refuse_data();
-                return;
-            }
-        };
-        self.receive_credit.forward(written as u32);
-        if written < payload.len() {
-            self.backlog.append(payload, written);
-        }
-    }
-
-    fn write_backlog(&mut self) {
-        while !self.backlog.is_empty() {
-            match self.backlog.write_to(&mut self.stream) {
-                Ok(written) => self.receive_credit.forward(written as u32),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                Err(_) => return self.refuse_data(),
-            }
-        }
-        if self.from_guest == FromGuest::Ending {
-            self.end_data();
-        }
-    }
-
-    /// Everything from the guest is written.
-    fn end_data(&mut self) {
-        self.from_guest = FromGuest::Ended;
-        self.stream.shutdown_write();
-    }
-
-    /// The host's program does not read any more.
-    fn refuse_data(&mut self) {
-        self.receive_credit.forward(self.backlog.len() as u32);
-        self.backlog.clear();
-        self.from_guest = FromGuest::Refused {
-            guest_is_done: self.from_guest == FromGuest::Ending,
-        };
-        self.stream.shutdown_write();
     }
 
     /// The guest will not receive or send any more.
     fn shut_down(&mut self, shutdown: Shutdown) {
-        if shutdown.receive && self.to_guest != ToGuest::Refused {
-            self.to_guest = ToGuest::Refused;
-            self.stream.shutdown_read();
+        if shutdown.receive {
+            self.to_guest.refuse(&mut self.stream);
         }
         if shutdown.send {
-            match self.from_guest {
-                FromGuest::Open if self.backlog.is_empty() => self.end_data(),
-                FromGuest::Open => self.from_guest = FromGuest::Ending,
-                FromGuest::Refused { .. } => {
-                    self.from_guest = FromGuest::Refused {
-                        guest_is_done: true,
-                    };
-                }
-                FromGuest::Ending | FromGuest::Ended => {}
-            }
+            self.from_guest.end(&mut self.stream);
         }
-    }
-
-    /// Reads what the stream has and the guest can take: bytes read, if any.
-    fn read_stream(&mut self, room: &GuestBytes<'_>) -> Option<u32> {
-        let limit = self.send_credit.available() as usize;
-        match room.fill_from(&mut self.stream, limit) {
-            Ok(0) => self.to_guest = ToGuest::Ended,
-            Ok(len) => {
-                self.send_credit.send(len as u32);
-                return Some(len as u32);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-            Err(_) => {
-                // The program is gone: of what it wrote, all was read.
-                self.to_guest = ToGuest::Ended;
-                if matches!(self.from_guest, FromGuest::Open | FromGuest::Ending) {
-                    self.refuse_data();
-                }
-            }
-        }
-        None
-    }
-
-    fn wants_to_send_data(&self) -> bool {
-        self.to_guest == ToGuest::Open && self.readable
-    }
-
-    fn may_send_data(&self) -> bool {
-        self.wants_to_send_data() && self.send_credit.available() > 0
     }
 
     /// What the guest should know that we are done with.
     fn shutdown_due(&self) -> Shutdown {
-        let refused = FromGuest::Refused {
-            guest_is_done: false,
-        };
         Shutdown {
-            receive: self.told.receive || self.from_guest == refused,
-            send: self.told.send || self.to_guest == ToGuest::Ended,
+            receive: self.told.receive || self.from_guest.is_refused(),
+            send: self.told.send || self.to_guest.is_ended(),
         }
     }
 
-    fn credit_update_due(&self) -> bool {
-        self.credit_update_requested || self.receive_credit.update_is_due()
-    }
-
-    fn credit_request_due(&self) -> bool {
-        self.wants_to_send_data() && self.send_credit.available() == 0 && !self.credit_request_sent
+    fn credit_update_is_due(&self) -> bool {
+        self.credit_requested || self.from_guest.credit().update_is_due()
     }
 }

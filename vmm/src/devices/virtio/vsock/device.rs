@@ -20,10 +20,6 @@ const F_STREAM: u64 = 1 << 0;
 /// Receive, transmit and event queue (virtio 1.3, 5.10.2).
 const QUEUE_SIZES: [u16; 3] = [256, 256, 4];
 
-/// Context ids that mean something else than a guest (virtio 1.3, 5.10.4): the
-/// lowest, and all that have one of the upper 32 bits set, or all of the lower.
-const GUEST_CIDS: std::ops::Range<u64> = 3..u32::MAX as u64;
-
 /// A virtio socket device whose other end is a Unix socket.
 #[derive(Debug)]
 pub struct Vsock {
@@ -32,38 +28,26 @@ pub struct Vsock {
     listener: UnixListener,
 }
 
-/// Why there is no socket device.
+/// The Unix socket cannot be listened at.
 #[derive(Debug, thiserror::Error)]
-pub enum VsockError {
-    /// The context id is not one for a guest.
-    #[error("{cid} is not a guest's context id: it must be 3 to {}", u32::MAX - 1)]
-    ReservedCid {
-        /// The context id.
-        cid: u64,
-    },
-    /// There can be no Unix socket at the path.
-    #[error("cannot listen at {}", path.display())]
-    Listen {
-        /// The path.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+#[error("cannot listen at {}", path.display())]
+pub struct ListenError {
+    /// Where.
+    path: PathBuf,
+    /// Why not.
+    source: io::Error,
 }
 
 impl Vsock {
-    /// A device for the guest with context id `guest_cid`, which is reached at
-    /// the Unix socket `path`, from now on: a program that connects waits for
-    /// the guest. Whoever owns the directory removes the socket in the end.
+    /// A device for the guest with context id `guest_cid`, none of the reserved
+    /// ones. It is reached at the Unix socket `path`, from now on: a program
+    /// that connects waits for the guest. Whoever owns the directory removes the socket in the end.
     ///
     /// What the guest connects to is looked up at `path` with `_<port>`
     /// appended when it does. A relative path is taken from the working
     /// directory of that moment.
-    pub fn new(guest_cid: u64, path: &Path) -> Result<Self, VsockError> {
-        if !GUEST_CIDS.contains(&guest_cid) {
-            return Err(VsockError::ReservedCid { cid: guest_cid });
-        }
-        let listener = backend::listen(path).map_err(|source| VsockError::Listen {
+    pub fn new(guest_cid: u64, path: &Path) -> Result<Self, ListenError> {
+        let listener = backend::listen(path).map_err(|source| ListenError {
             path: path.to_owned(),
             source,
         })?;

@@ -9,10 +9,10 @@
 //! From the guest inwards: [`queue_handler`] takes packets off the queues
 //! ([`buffer`], [`packet`]) and gives them to the [`muxer`], which finds the
 //! [`connection`] that each belongs to, or answers with one of the [`resets`].
-//! A connection writes data straight from guest memory to its stream of the
-//! [`backend`]; what the stream does not take waits in the [`backlog`], whose
-//! size [`credit`] bounds. In the other direction connections take turns, a
-//! packet each, and read from their streams straight into guest memory.
+//! [`from_guest`], data is written straight from guest memory to a [`stream`]
+//! of the [`backend`]; what the stream does not take waits in the [`backlog`],
+//! whose size [`credit`] bounds. [`to_guest`], connections take turns, a packet
+//! each, and read from their streams straight into guest memory.
 
 mod backend;
 mod backlog;
@@ -20,13 +20,16 @@ mod buffer;
 mod connection;
 mod credit;
 mod device;
+mod from_guest;
 mod handshake;
 mod muxer;
 mod packet;
 mod queue_handler;
 mod resets;
+mod stream;
+mod to_guest;
 
-pub use device::{Vsock, VsockError};
+pub use device::{ListenError, Vsock};
 
 #[cfg(test)]
 mod tests;

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use super::backend::{self, Poller};
 use super::buffer::{RxBuffer, TxPacket};
-use super::connection::{Connection, Fate, HangUp, Outgoing, Readiness};
+use super::connection::{Connection, Fate, Outgoing};
 use super::handshake;
 use super::packet::{HOST_CID, Header, Op, TYPE_STREAM};
 use super::resets::{Ports, Resets};
+use super::stream::HangUp;
 
 /// Most streams at a time, those included whose program on the host has not
 /// said yet what it wants.
@@ -154,7 +155,7 @@ impl Muxer {
                 continue;
             }
             match self.slots.get_mut(&token) {
-                Some(Slot::Handshake(_)) => self.shake_hands(token, readiness),
+                Some(Slot::Handshake(_)) => self.shake_hands(token, readiness.hang_up),
                 Some(Slot::Connection(route)) => {
                     route.connection.ready(readiness);
                     self.settle(token);
@@ -170,6 +171,7 @@ impl Muxer {
     #[cfg(test)]
     pub(super) fn streams(&self) -> usize {
         assert!(self.tokens.len() <= self.slots.len());
+        assert!(self.queue.len() <= self.slots.len());
         self.slots.len()
     }
 
@@ -218,18 +220,17 @@ impl Muxer {
     }
 
     /// Reads from a program which port of the guest it wants.
-    fn shake_hands(&mut self, token: u64, readiness: Readiness) {
+    fn shake_hands(&mut self, token: u64, hang_up: HangUp) {
         let Some(Slot::Handshake(stream)) = self.slots.remove(&token) else {
             return;
         };
         match handshake::receive(&stream) {
             Ok(Some(guest)) => {
                 let host = self.free_host_port(guest);
-                let mut connection = Connection::requesting(stream, host);
-                connection.ready(readiness);
+                let connection = Connection::requesting(stream, host);
                 self.insert(token, Ports { guest, host }, connection);
             }
-            Ok(None) if readiness.hang_up == HangUp::None => {
+            Ok(None) if hang_up == HangUp::None => {
                 self.slots.insert(token, Slot::Handshake(stream));
             }
             Ok(None) => self.slot_freed(),
@@ -299,7 +300,7 @@ impl Muxer {
             route.queued = true;
             self.queue.push_back(token);
         }
-        let waits = route.connection.waits_to_write();
+        let waits = route.connection.backlog_len() > 0;
         if waits != route.watches_writes {
             route.watches_writes = waits;
             let stream = route.connection.stream();

@@ -198,6 +198,22 @@ fn host_that_does_not_read_stops_the_guest_writing() {
 }
 
 #[test]
+fn guest_gets_credit_back_for_what_nobody_will_read() {
+    let mut driver = Driver::new();
+    let (mut socket, stream) = connect_to_host(&mut driver, 5000);
+    while socket.credit() > 0 {
+        let len = socket.credit().min(1 << 16) as usize;
+        socket.write(&mut driver, &pattern(len));
+        while let Some(packet) = driver.inbox.pop_front() {
+            socket.learn(&packet);
+        }
+    }
+    drop(stream);
+    assert_eq!(socket.read_shutdown(&mut driver), RECEIVE | SEND);
+    assert_eq!(socket.device_fwd_cnt, socket.tx_cnt);
+}
+
+#[test]
 fn host_that_closes_is_noticed_at_once() {
     let mut driver = Driver::new();
     let (mut socket, stream) = connect_to_host(&mut driver, 5000);

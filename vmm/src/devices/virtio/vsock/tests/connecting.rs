@@ -8,9 +8,9 @@ use super::driver::{
     is_at_end, read_now,
 };
 use crate::devices::virtio::device::VirtioDevice;
+use crate::devices::virtio::vsock::Vsock;
 use crate::devices::virtio::vsock::muxer::MAX_STREAMS;
 use crate::devices::virtio::vsock::packet::{Header, Op};
-use crate::devices::virtio::vsock::{Vsock, VsockError};
 
 #[test]
 fn config_space_tells_context_id() {
@@ -25,21 +25,10 @@ fn config_space_tells_context_id() {
 }
 
 #[test]
-fn reserved_context_ids_are_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    for cid in [0, 1, 2, u64::from(u32::MAX), 1 << 32, u64::MAX] {
-        let device = Vsock::new(cid, &directory.path().join("vsock"));
-        assert!(matches!(device, Err(VsockError::ReservedCid { .. })));
-    }
-}
-
-#[test]
 fn socket_in_use_is_refused() {
     let (_device, _directory, path) = Driver::device();
-    assert!(matches!(
-        Vsock::new(GUEST_CID, &path),
-        Err(VsockError::Listen { .. })
-    ));
+    let error = Vsock::new(GUEST_CID, &path).unwrap_err();
+    assert!(error.to_string().contains("vsock"));
 }
 
 #[test]

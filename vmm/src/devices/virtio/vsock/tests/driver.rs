@@ -25,7 +25,11 @@ pub(super) const GUEST_CID: u64 = 3;
 
 /// Where the event queue, the receive and the transmit queue live.
 const QUEUE_BASES: [u64; 3] = [0x10_0000, 0x40_0000, 0x80_0000];
+/// Entries of the receive and of the transmit queue.
+pub(super) const QUEUE_SIZE: u16 = 128;
 const MEMORY_SIZE: usize = 0x100_0000;
+/// Descriptors of a packet to the device, at most.
+const TX_DESCRIPTORS: u16 = 4;
 const RX: usize = 1;
 const TX: usize = 2;
 
@@ -152,7 +156,7 @@ impl Ring {
 /// How the driver sets the device up.
 #[derive(Clone, Copy)]
 pub(super) struct Setup {
-    /// Receive buffers; the queue has room for four times as many descriptors.
+    /// Receive buffers, at most [`QUEUE_SIZE`].
     pub(super) rx_buffers: u16,
     pub(super) event_idx: bool,
 }
@@ -209,7 +213,7 @@ impl Driver {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_SIZE)]).unwrap();
         let rings = QUEUE_BASES.map(|base| Ring {
             base,
-            size: 128,
+            size: QUEUE_SIZE,
             next_avail: 0,
             next_used: 0,
             event_idx: setup.event_idx,
@@ -240,8 +244,8 @@ impl Driver {
             device,
             handler,
             events,
-            spare: (0..setup.rx_buffers).map(|buffer| buffer * 4).collect(),
-            free_tx: (0..16).map(|packet| packet * 4).collect(),
+            spare: (0..setup.rx_buffers).collect(),
+            free_tx: (0..16).map(|packet| packet * TX_DESCRIPTORS).collect(),
             rings,
             setup,
             directory,
@@ -357,6 +361,26 @@ impl Driver {
         true
     }
 
+    /// Puts the same packet into every entry of the transmit queue at once.
+    pub(super) fn flood(&mut self, header: Header) {
+        self.free_tx.clear();
+        let address = 0x20_0000;
+        self.write_memory(address, &header.to_bytes());
+        let buffer = Buffer {
+            address,
+            len: HEADER_SIZE as u32,
+            writable: false,
+        };
+        for head in 0..QUEUE_SIZE {
+            self.rings[TX].offer(&self.memory, head, &[buffer]);
+        }
+    }
+
+    /// Whether the device wants to hear of new receive buffers.
+    pub(super) fn waits_for_rx_buffers(&self) -> bool {
+        self.rings[RX].kick_is_wanted(&self.memory)
+    }
+
     /// Sends a packet and lets the device work.
     pub(super) fn send(&mut self, header: Header, data: &[u8]) {
         assert!(self.try_send(header, data), "the device takes no packets");
@@ -411,7 +435,9 @@ impl Driver {
             self.give_rx_buffers();
         }
         while let Some((head, _)) = self.rings[TX].take_used(&self.memory) {
-            self.free_tx.push(head);
+            if head % TX_DESCRIPTORS == 0 {
+                self.free_tx.push(head);
+            }
             used = true;
         }
         assert!(
@@ -485,7 +511,7 @@ impl Socket {
 
     /// Takes the credit that a packet brings.
     pub(super) fn learn(&mut self, packet: &Packet) {
-        assert!(self.owns(packet), "{packet:?}");
+        assert!(self.owns(packet), "{:?}", packet.header);
         self.device_buf_alloc = packet.header.buf_alloc;
         self.device_fwd_cnt = packet.header.fwd_cnt;
     }

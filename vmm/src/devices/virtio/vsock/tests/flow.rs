@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use super::driver::{
-    Driver, RX_PAYLOAD, Setup, Socket, connect_through, connect_to_guest, connect_to_host, pattern,
+    Driver, QUEUE_SIZE, RX_PAYLOAD, Setup, Socket, connect_through, connect_to_guest,
+    connect_to_host, pattern,
 };
 use crate::devices::virtio::vsock::packet::{Header, Op};
 
@@ -205,4 +206,55 @@ fn connections_take_turns() {
         .collect();
     assert_eq!(owners.len(), 4);
     assert!(owners[..2].contains(&true), "{owners:?}");
+}
+
+#[test]
+fn more_than_a_queue_holds_goes_through_at_once() {
+    for event_idx in [false, true] {
+        let mut driver = Driver::with(Setup {
+            rx_buffers: QUEUE_SIZE,
+            event_idx,
+        });
+        let listener = driver.listen(1024);
+        let data = pattern(50 * RX_PAYLOAD);
+        let mut ends: Vec<_> = (0..6)
+            .map(|port| connect_through(&mut driver, &listener, port))
+            .collect();
+        for (_, stream) in &mut ends {
+            stream.write_all(&data).unwrap();
+        }
+        driver.run();
+        let received: usize = driver.inbox.iter().map(|packet| packet.data.len()).sum();
+        assert_eq!(received, 6 * data.len());
+    }
+}
+
+#[test]
+fn a_full_transmit_queue_is_emptied_again_and_again() {
+    for event_idx in [false, true] {
+        let mut driver = Driver::with(Setup {
+            event_idx,
+            ..Setup::default()
+        });
+        let (mut socket, _stream) = connect_to_host(&mut driver, 5000);
+        for _ in 0..3 {
+            driver.flood(socket.header(Op::CreditUpdate));
+            driver.assert_no_packet();
+        }
+        socket.send(&mut driver, Op::CreditRequest);
+        assert_eq!(socket.receive(&mut driver).op(), Op::CreditUpdate);
+    }
+}
+
+#[test]
+fn receive_buffers_need_no_kick_unless_the_device_waits_for_them() {
+    let mut driver = Driver::new();
+    let (_socket, mut stream) = connect_to_host(&mut driver, 5000);
+    assert!(!driver.waits_for_rx_buffers());
+    driver.refill = false;
+    driver.take_rx_buffers();
+    assert!(!driver.waits_for_rx_buffers());
+    stream.write_all(b"data").unwrap();
+    driver.run();
+    assert!(driver.waits_for_rx_buffers());
 }
