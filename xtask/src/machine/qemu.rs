@@ -28,8 +28,9 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 /// ends the machine, entropy from the emulated RDRAND.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=1";
 
-/// With them and QEMU's `-seed`, every boot takes the same course.
-const DETERMINISTIC_KERNEL_ARGUMENTS: &str = "nokaslr norandmaps";
+/// With them and QEMU's `-seed`, every boot takes the same course. The local APIC's
+/// timer fails its half-second check in deterministic time and would not be used.
+const DETERMINISTIC_KERNEL_ARGUMENTS: &str = "nokaslr norandmaps nolapic_timer";
 
 /// The channels out of the machine: sockets in its folder, and the names of its
 /// virtio-serial ports.
@@ -208,7 +209,9 @@ impl Machine<'_> {
             "-qmp".into(),
             format!("unix:{folder}/qmp,server=on,wait=off"),
             "-device".into(),
-            "virtio-serial-pci".into(),
+            // With ioeventfd another thread would handle the machine's output, at
+            // its own pace: the machine's time would depend on it.
+            "virtio-serial-pci,ioeventfd=off".into(),
         ];
         for name in CHANNELS {
             arguments.extend([
