@@ -19,6 +19,11 @@ impl InheritedFd {
         Self(fd)
     }
 
+    /// Its number.
+    pub fn number(&self) -> RawFd {
+        self.0
+    }
+
     /// Takes the descriptor over, and keeps it from processes to come. Fails if
     /// there is none of that number.
     #[allow(unsafe_code)]

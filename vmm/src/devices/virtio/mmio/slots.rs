@@ -12,8 +12,7 @@ use crate::devices::bus::Bus;
 use crate::devices::virtio::device::VirtioDevice;
 use crate::devices::virtio::interrupt::Interrupt;
 use crate::event_loop::EventLoopHandle;
-use crate::kvm::{KvmError, failed};
-use crate::memory::GuestMemory;
+use crate::kvm::{KvmError, VmWithMemory, failed};
 
 /// Why a device could not be wired.
 #[derive(Debug, thiserror::Error)]
@@ -32,15 +31,15 @@ pub enum WiringError {
 /// [`VIRTIO_DEVICES_MAX`](crate::arch::x86_64::layout::VIRTIO_DEVICES_MAX).
 pub fn place(
     devices: Vec<Box<dyn VirtioDevice>>,
-    vm: &VmFd,
-    memory: &GuestMemory,
+    machine: &VmWithMemory,
     event_loop: &EventLoopHandle,
 ) -> Result<Bus, WiringError> {
     let mut bus = Bus::default();
+    let vm = machine.fd();
     for (device, index) in devices.into_iter().zip(0u32..) {
         let start = VIRTIO_MMIO_START.0 + u64::from(index) * VIRTIO_MMIO_SIZE;
         let wiring = Wiring {
-            memory: memory.clone(),
+            memory: machine.memory().clone(),
             interrupt: wire_interrupt(vm, VIRTIO_IRQ_START + index)?,
             kicks: wire_kicks(vm, start, device.max_queue_sizes().len())?,
             event_loop: event_loop.clone(),
