@@ -1,0 +1,300 @@
+//! What happens to processes: they become ready, execute their commands, end,
+//! and are reaped; and what is done and answered then.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use bulkhead_protocol::{ErrorKind, ExitStatus, ProcessId, RemoteError, Response};
+use rustix::fs::{Mode, OFlags, open, syncfs};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+use rustix::thread::ThreadNameSpaceType;
+
+use super::process::{ControlEvent, Phase, Process, ReplyTo};
+use super::{Agent, log};
+use crate::cgroup::{Cgroup, CgroupError};
+use crate::error::remote;
+use crate::event::StreamIndex;
+use crate::sys;
+
+/// Syncing the shared file system takes as long as the host's disks take, so a
+/// forked process does it. One at a time: it syncs for all that ended before.
+#[derive(Debug, Default)]
+pub(super) struct Syncs {
+    running: Option<Pid>,
+    /// Whose processes' ends the running one was started after.
+    current: Vec<u64>,
+    /// Those that ended since.
+    next: Vec<u64>,
+}
+
+impl Agent {
+    /// A process that sets itself up has something to say. Returns false if it
+    /// had nothing to say after all.
+    pub(super) fn control_event(&mut self, key: u64) -> bool {
+        let Some(process) = self.table.by_key(key) else {
+            return false;
+        };
+        match process.read_control() {
+            ControlEvent::Nothing => return false,
+            ControlEvent::Terminal(master) => {
+                if let Some(stream) = process.terminal() {
+                    stream.set_terminal(master);
+                }
+                self.advance_streams(key);
+            }
+            ControlEvent::Ready => self.ready(key),
+            ControlEvent::Failed(error) => {
+                if let Some((to, error)) = process.fail(error) {
+                    self.reply(to, Err(error));
+                }
+            }
+            ControlEvent::Closed => self.control_closed(key),
+        }
+        true
+    }
+
+    fn ready(&mut self, key: u64) {
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        let pid = process.pid.as_raw_pid() as u32;
+        let (ready, start) = process.become_ready();
+        if let Some(to) = ready {
+            self.reply(to, Ok(Response::Created { pid }));
+        }
+        if let Some(to) = start {
+            self.start_process(key, to);
+        }
+    }
+
+    /// Lets a process that is ready execute its command.
+    pub(super) fn start_process(&mut self, key: u64, to: ReplyTo) {
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        if let Err(error) = process.start(to) {
+            let mut error = remote(ErrorKind::Internal, &error);
+            error.message = format!("cannot set the process's limits: {}", error.message);
+            self.reply(to, Err(error));
+        }
+    }
+
+    fn control_closed(&mut self, key: u64) {
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        let pid = process.pid.as_raw_pid() as u32;
+        if let Phase::SettingUp { .. } = process.phase {
+            let kind = ErrorKind::Internal;
+            let message = "the process ended while it was being set up".into();
+            process.fail(RemoteError { kind, message });
+        } else if let Some(to) = process.control_closed() {
+            let exec_tsc = sys::read_tsc();
+            self.reply(to, Ok(Response::Started { pid, exec_tsc }));
+        }
+    }
+
+    /// Something happened to one of a process's streams.
+    pub(super) fn stream_event(&mut self, key: u64, index: StreamIndex, at_socket: bool) {
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        if at_socket && let Some(stream) = process.streams.iter_mut().find(|s| s.index() == index) {
+            stream.socket_event();
+        }
+        self.advance_streams(key);
+    }
+
+    /// Moves what a process's streams hold, and goes on when its output has
+    /// been handed over and it has ended.
+    pub(super) fn advance_streams(&mut self, key: u64) {
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        let drained = process.advance_streams(&self.poller, &mut self.buffer);
+        if drained && let Phase::Draining(exit) = process.phase {
+            process.phase = Phase::Syncing(exit);
+            self.sync(key);
+        }
+    }
+
+    /// Reaps all children that have ended.
+    pub(super) fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if self.syncs.running == Some(pid) {
+                self.synced();
+            } else if let Some(key) = self.table.reaped(pid) {
+                self.ended(key, exit_status(status));
+            }
+        }
+        self.finish_deletes();
+        // What is still in use is tried again when more has been reaped.
+        self.discarded
+            .retain(|cgroup| matches!(is_removed(cgroup), Ok(false)));
+    }
+
+    fn ended(&mut self, key: u64, exit: ExitStatus) {
+        // Its last words may not have been read yet.
+        while self.control_event(key) {}
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        if let Phase::Failing { error, replies } = &mut process.phase {
+            let error = error.clone();
+            let replies = std::mem::take(replies);
+            let waiting = std::mem::take(&mut process.waiting);
+            let name = process.name.clone();
+            self.forget(&name);
+            for to in replies.into_iter().chain(waiting) {
+                self.reply(to, Err(error.clone()));
+            }
+            return;
+        }
+        process.ended(exit);
+        let name = process.name.clone();
+        if name.exec.is_none()
+            && let Some(container) = self.table.container(&name.container)
+        {
+            // Without a pid namespace the kernel does not end the others.
+            let _ = container.cgroup.kill();
+        }
+        self.advance_streams(key);
+    }
+
+    /// Forgets a process that never executed its command, and its container if
+    /// it was to be the first.
+    fn forget(&mut self, name: &ProcessId) {
+        if name.exec.is_some() {
+            self.table.remove_exec(name);
+        } else if let Some(container) = self.table.remove_container(&name.container) {
+            self.discard(container.cgroup);
+        }
+    }
+
+    /// Removes a cgroup, now or when its processes are gone.
+    pub(super) fn discard(&mut self, cgroup: Cgroup) {
+        let _ = cgroup.kill();
+        if let Ok(false) = is_removed(&cgroup) {
+            self.discarded.push(cgroup);
+        }
+    }
+
+    /// Has the shared file system synced before a process's end is told.
+    fn sync(&mut self, key: u64) {
+        self.syncs.next.push(key);
+        if self.syncs.running.is_none() {
+            self.start_sync();
+        }
+    }
+
+    fn start_sync(&mut self) {
+        self.syncs.current = std::mem::take(&mut self.syncs.next);
+        if self.syncs.current.is_empty() {
+            return;
+        }
+        let path = self.settings.shared.clone();
+        let forked = path.map(|path| {
+            sys::fork(&self.proof, ThreadNameSpaceType::empty(), None, |proof| {
+                let _ = sys::close_all_but(&proof, &[]);
+                let _ = sync_file_system(&path);
+                0
+            })
+        });
+        match forked {
+            Some(Ok(child)) => self.syncs.running = Some(child.pid),
+            Some(Err(error)) => {
+                log(&format!("cannot fork to sync files: {error}"));
+                self.synced();
+            }
+            None => self.synced(),
+        }
+    }
+
+    fn synced(&mut self) {
+        self.syncs.running = None;
+        for key in std::mem::take(&mut self.syncs.current) {
+            self.over(key);
+        }
+        self.start_sync();
+    }
+
+    /// A process has ended, and all it did is with the host.
+    fn over(&mut self, key: u64) {
+        let Some(process) = self.table.by_key(key) else {
+            return;
+        };
+        let Phase::Syncing(exit) = process.phase else {
+            return;
+        };
+        process.phase = Phase::Over(exit);
+        let waiting = std::mem::take(&mut process.waiting);
+        let name = process.name.clone();
+        if !waiting.is_empty() {
+            self.table.remove_exec(&name);
+        }
+        for to in waiting {
+            self.reply(to, Ok(Response::Exited(exit)));
+        }
+        self.finish_deletes();
+    }
+
+    /// Deletes the containers that wait for it and have come to their end.
+    pub(super) fn finish_deletes(&mut self) {
+        let over: Vec<_> = self
+            .table
+            .containers_mut()
+            .filter(|container| {
+                !container.deleting.is_empty() && container.processes().all(Process::is_over)
+            })
+            .map(|container| container.init.name.container.clone())
+            .collect();
+        for id in over {
+            self.finish_delete(&id);
+        }
+    }
+
+    fn finish_delete(&mut self, id: &str) {
+        let Some(container) = self.table.container_mut(id) else {
+            return;
+        };
+        let result = match is_removed(&container.cgroup) {
+            Ok(true) => Ok(Response::Done),
+            // Processes that others started are still about to be reaped.
+            Ok(false) => return,
+            Err(error) => Err(remote(ErrorKind::Internal, &error)),
+        };
+        let replies = std::mem::take(&mut container.deleting);
+        if result.is_ok() {
+            self.table.remove_container(id);
+        }
+        for to in replies {
+            self.reply(to, result.clone());
+        }
+    }
+}
+
+/// Removes a cgroup if it is not in use.
+fn is_removed(cgroup: &Cgroup) -> Result<bool, CgroupError> {
+    match cgroup.remove() {
+        Ok(()) => Ok(true),
+        Err(CgroupError::Cgroup { source, .. })
+            if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_file_system(path: &Path) -> rustix::io::Result<()> {
+    let directory = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    syncfs(directory.as_fd())
+}
+
+fn exit_status(status: WaitStatus) -> ExitStatus {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => ExitStatus::Code(code as u8),
+        (None, signal) => ExitStatus::Signal(signal.unwrap_or_default() as u8),
+    }
+}

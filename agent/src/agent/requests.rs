@@ -1,0 +1,417 @@
+//! What clients ask for.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use bulkhead_protocol::{
+    ContainerState, ContainerStatus, CreateContainer, ErrorKind, ExecProcess, ProcessId,
+    RemoteError, RequestBody, Response, WindowSize,
+};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::thread::ThreadNameSpaceType;
+
+use super::Agent;
+use super::container::{Container, is_valid_id};
+use super::launch::{LaunchError, Order, Place};
+use super::process::{Phase, Process, ReplyTo};
+use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
+use crate::child::{self, Launch};
+use crate::config::{self, Config};
+use crate::error::remote;
+use crate::plan::{ContainerPlan, PlanError, ProcessPlan};
+use crate::stream::Stream;
+use crate::sys::Forked;
+
+/// Most containers in a sandbox.
+const MAX_CONTAINERS: usize = 256;
+
+/// Most processes that `exec` added to a container, ended ones that nobody
+/// waited for included.
+const MAX_EXECS: usize = 1024;
+
+/// Longest seccomp filter, in bytes (`BPF_MAXINSNS` of eight each).
+const MAX_SECCOMP_FILTER: usize = 4096 * 8;
+
+/// Why a request cannot be met.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("no container '{0}'")]
+    NoContainer(String),
+    #[error("no process '{exec}' in container '{container}'")]
+    NoProcess { container: String, exec: String },
+    #[error("container '{0}' exists already")]
+    ContainerExists(String),
+    #[error("process '{0}' exists already")]
+    ProcessExists(String),
+    #[error("'{0}' cannot be a container's id")]
+    IllegalId(String),
+    #[error("an exec needs a name")]
+    UnnamedExec,
+    #[error("the sandbox holds {MAX_CONTAINERS} containers already")]
+    TooManyContainers,
+    #[error("the container holds {MAX_EXECS} further processes already")]
+    TooManyExecs,
+    #[error("container '{container}' is {state}")]
+    State {
+        container: String,
+        state: &'static str,
+    },
+    #[error("the process has ended")]
+    Ended,
+    #[error("the process has no terminal")]
+    NoTerminal,
+    #[error("cannot read the configuration")]
+    Config(#[from] serde_json::Error),
+    #[error("the configuration cannot be followed")]
+    Plan(#[from] PlanError),
+    #[error("a seccomp filter of {0} bytes is no filter")]
+    SeccompFilter(usize),
+    #[error("cannot make the container's cgroup")]
+    Cgroup(#[from] CgroupError),
+    #[error("cannot start the process")]
+    Launch(#[from] LaunchError),
+    #[error("cannot {action}")]
+    System {
+        action: &'static str,
+        source: io::Error,
+    },
+}
+
+impl RequestError {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoContainer(_) | Self::NoProcess { .. } => ErrorKind::NotFound,
+            Self::ContainerExists(_) | Self::ProcessExists(_) => ErrorKind::AlreadyExists,
+            Self::State { .. }
+            | Self::Ended
+            | Self::NoTerminal
+            | Self::TooManyContainers
+            | Self::TooManyExecs => ErrorKind::InvalidState,
+            Self::IllegalId(_)
+            | Self::UnnamedExec
+            | Self::Config(_)
+            | Self::Plan(_)
+            | Self::SeccompFilter(_) => ErrorKind::InvalidConfig,
+            Self::Cgroup(_) | Self::Launch(_) | Self::System { .. } => ErrorKind::Internal,
+        }
+    }
+
+    fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System { action, source }
+    }
+}
+
+impl From<RequestError> for RemoteError {
+    fn from(error: RequestError) -> Self {
+        remote(error.kind(), &error)
+    }
+}
+
+type Result<T> = std::result::Result<T, RequestError>;
+
+impl Agent {
+    /// Carries out a request, or what can be done of it at once: the answer
+    /// may come later.
+    pub(super) fn handle_request(&mut self, to: ReplyTo, body: RequestBody) {
+        let done = match body {
+            RequestBody::Create(request) => self.create(to, &request),
+            RequestBody::Start { container } => self.start(to, &container),
+            RequestBody::Exec(request) => self.exec(to, *request),
+            RequestBody::Signal {
+                process,
+                signal,
+                all,
+            } => self.signal(&process, signal, all),
+            RequestBody::Resize { process, size } => self.resize(&process, size),
+            RequestBody::Wait { process } => self.wait(to, &process),
+            RequestBody::Status { container } => self.status(&container),
+            RequestBody::Delete { container, force } => self.delete(to, &container, force),
+            RequestBody::Shutdown => {
+                self.shut_down = true;
+                Ok(None)
+            }
+        };
+        match done {
+            Ok(Some(response)) => self.reply(to, Ok(response)),
+            Ok(None) => {}
+            Err(error) => self.reply(to, Err(error.into())),
+        }
+    }
+
+    fn create(&mut self, to: ReplyTo, request: &CreateContainer) -> Result<Option<Response>> {
+        let id = &request.container;
+        if !is_valid_id(id) {
+            return Err(RequestError::IllegalId(id.clone()));
+        }
+        if self.table.container(id).is_some() {
+            return Err(RequestError::ContainerExists(id.clone()));
+        }
+        if self.table.len() >= MAX_CONTAINERS {
+            return Err(RequestError::TooManyContainers);
+        }
+        let seccomp_filter = check_filter(request.seccomp_filter.as_deref())?;
+        let config: Config = request.spec.parse()?;
+        let plan = Rc::new(ContainerPlan::new(&config)?);
+        let cgroup = self.make_cgroup(id, &plan)?;
+        let order = Order {
+            name: ProcessId {
+                container: id.clone(),
+                exec: None,
+            },
+            plan: &plan.process,
+            seccomp_filter,
+            stdio: request.stdio,
+            ready: Some(to),
+            start: None,
+        };
+        match self.launch_init(&plan, &cgroup, order) {
+            Ok(init) => {
+                let container = Container {
+                    plan,
+                    cgroup,
+                    init,
+                    execs: BTreeMap::new(),
+                    deleting: Vec::new(),
+                };
+                self.table.insert_container(id.clone(), container);
+                Ok(None)
+            }
+            Err(error) => {
+                self.discard(cgroup);
+                Err(error)
+            }
+        }
+    }
+
+    fn make_cgroup(&mut self, id: &str, plan: &ContainerPlan) -> Result<Cgroup> {
+        let cgroup = self.hierarchy()?.create(id)?;
+        match cgroup.configure(&plan.cgroup_writes, &plan.device_filter) {
+            Ok(()) => Ok(cgroup),
+            Err(error) => {
+                self.discard(cgroup);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Opened when the first container needs it.
+    fn hierarchy(&mut self) -> Result<&Hierarchy> {
+        let opened = match self.hierarchy.take() {
+            Some(opened) => opened,
+            None => Hierarchy::open(self.settings.cgroups.clone())?,
+        };
+        Ok(self.hierarchy.insert(opened))
+    }
+
+    fn launch_init(
+        &mut self,
+        plan: &ContainerPlan,
+        cgroup: &Cgroup,
+        order: Order<'_>,
+    ) -> Result<Process> {
+        let open = |path| open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let pid_namespace = plan.namespaces.pid_namespace().map(open).transpose();
+        let pid_namespace = pid_namespace
+            .map_err(|error| RequestError::system("open the pid namespace")(error.into()))?;
+        let has_user = plan.namespaces.new.contains(ThreadNameSpaceType::USER);
+        let place = Place {
+            namespaces: plan.namespaces.new,
+            id_maps: has_user.then_some(&plan.namespaces.id_maps),
+            pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
+            cgroup: cgroup.as_fd(),
+        };
+        let child = |proof: &Forked, launch: Launch<'_>| child::run_init(proof, plan, launch);
+        Ok(self.launch(order, &place, child)?)
+    }
+
+    fn start(&mut self, to: ReplyTo, id: &str) -> Result<Option<Response>> {
+        let container = self.container_mut(id)?;
+        let key = container.init.key;
+        let state = match &mut container.init.phase {
+            Phase::SettingUp { start, .. } if start.is_none() => {
+                *start = Some(to);
+                return Ok(None);
+            }
+            Phase::Ready { .. } => {
+                self.start_process(key, to);
+                return Ok(None);
+            }
+            Phase::SettingUp { .. } | Phase::Starting { .. } => "starting already",
+            Phase::Running => "running already",
+            _ => "stopped",
+        };
+        Err(RequestError::State {
+            container: id.to_owned(),
+            state,
+        })
+    }
+
+    fn exec(&mut self, to: ReplyTo, request: ExecProcess) -> Result<Option<Response>> {
+        let name = request.process;
+        let Some(exec) = name.exec.as_ref().filter(|exec| !exec.is_empty()) else {
+            return Err(RequestError::UnnamedExec);
+        };
+        let container = self.container_mut(&name.container)?;
+        if container.execs.contains_key(exec) {
+            return Err(RequestError::ProcessExists(exec.clone()));
+        }
+        let is_full = container.execs.len() >= MAX_EXECS;
+        if is_full && !self.table.forget_ended_exec(&name.container) {
+            return Err(RequestError::TooManyExecs);
+        }
+        let seccomp_filter = check_filter(request.seccomp_filter.as_deref())?;
+        let config: config::Process = request.spec.parse()?;
+        let plan = ProcessPlan::new(&config)?;
+        let order = Order {
+            name,
+            plan: &plan,
+            seccomp_filter,
+            stdio: request.stdio,
+            ready: None,
+            start: Some(to),
+        };
+        let process = self.launch_exec(order)?;
+        self.table.insert_exec(process);
+        Ok(None)
+    }
+
+    fn launch_exec(&mut self, order: Order<'_>) -> Result<Process> {
+        let container = self.container_mut(&order.name.container)?;
+        let init = &container.init;
+        if !matches!(
+            init.phase,
+            Phase::Ready { .. } | Phase::Starting { .. } | Phase::Running
+        ) {
+            let state = if init.exit().is_some() {
+                "stopped"
+            } else {
+                "not ready yet"
+            };
+            let container = order.name.container;
+            return Err(RequestError::State { container, state });
+        }
+        let plan = Rc::clone(&container.plan);
+        let pid = init.pid;
+        let init = init.pidfd.try_clone();
+        let init = init.map_err(RequestError::system("hold the container's init"))?;
+        let cgroup = self
+            .hierarchy()?
+            .of_process(pid)
+            .map_err(RequestError::system(
+                "open the cgroup of the container's init",
+            ))?;
+        let place = Place {
+            namespaces: ThreadNameSpaceType::empty(),
+            id_maps: None,
+            pid_namespace: plan.namespaces.has_pid_namespace().then_some(init.as_fd()),
+            cgroup: cgroup.as_fd(),
+        };
+        let namespaces = plan.namespaces.to_join_for_exec();
+        let child = |proof: &Forked, launch: Launch<'_>| {
+            child::run_exec(proof, init.as_fd(), namespaces, launch)
+        };
+        Ok(self.launch(order, &place, child)?)
+    }
+
+    fn signal(&mut self, name: &ProcessId, signal: u8, all: bool) -> Result<Option<Response>> {
+        let sent = if all {
+            self.container_mut(&name.container)?.cgroup.signal(signal)
+        } else {
+            self.living_process(name)?.signal(signal)
+        };
+        sent.map_err(RequestError::system("send the signal"))?;
+        Ok(Some(Response::Done))
+    }
+
+    fn resize(&mut self, name: &ProcessId, size: WindowSize) -> Result<Option<Response>> {
+        let terminal = self
+            .living_process(name)?
+            .terminal()
+            .ok_or(RequestError::NoTerminal)?;
+        terminal
+            .resize(size)
+            .map_err(RequestError::system("set the terminal's size"))?;
+        Ok(Some(Response::Done))
+    }
+
+    fn wait(&mut self, to: ReplyTo, name: &ProcessId) -> Result<Option<Response>> {
+        let process = self.process_mut(name)?;
+        let Phase::Over(exit) = process.phase else {
+            process.waiting.push(to);
+            return Ok(None);
+        };
+        self.table.remove_exec(name);
+        Ok(Some(Response::Exited(exit)))
+    }
+
+    fn status(&mut self, id: &str) -> Result<Option<Response>> {
+        let container = self.container_mut(id)?;
+        Ok(Some(Response::Status(ContainerStatus {
+            state: container.init.state(),
+            pid: container.init.pid.as_raw_pid() as u32,
+            exit: container.init.exit(),
+        })))
+    }
+
+    fn delete(&mut self, to: ReplyTo, id: &str, force: bool) -> Result<Option<Response>> {
+        let container = self.container_mut(id)?;
+        if container.init.state() != ContainerState::Stopped && !force {
+            let container = id.to_owned();
+            let state = "not stopped";
+            return Err(RequestError::State { container, state });
+        }
+        let killed = container.cgroup.kill();
+        killed.map_err(RequestError::system("kill the container's processes"))?;
+        container.deleting.push(to);
+        // Nobody will read on; what is still to come must not hold it up.
+        let streams = container
+            .processes_mut()
+            .flat_map(|process| &mut process.streams);
+        streams.for_each(Stream::close);
+        let keys: Vec<_> = container.processes().map(|process| process.key).collect();
+        for key in keys {
+            self.advance_streams(key);
+        }
+        self.finish_deletes();
+        Ok(None)
+    }
+
+    fn container_mut(&mut self, id: &str) -> Result<&mut Container> {
+        let missing = || RequestError::NoContainer(id.to_owned());
+        self.table.container_mut(id).ok_or_else(missing)
+    }
+
+    fn process_mut(&mut self, name: &ProcessId) -> Result<&mut Process> {
+        let container = name.container.clone();
+        match &name.exec {
+            None => self
+                .table
+                .process_mut(name)
+                .ok_or(RequestError::NoContainer(container)),
+            Some(exec) => {
+                let exec = exec.clone();
+                let missing = RequestError::NoProcess { container, exec };
+                self.table.process_mut(name).ok_or(missing)
+            }
+        }
+    }
+
+    fn living_process(&mut self, name: &ProcessId) -> Result<&mut Process> {
+        let process = self.process_mut(name)?;
+        match process.exit() {
+            Some(_) => Err(RequestError::Ended),
+            None => Ok(process),
+        }
+    }
+}
+
+fn check_filter(filter: Option<&[u8]>) -> Result<Option<&[u8]>> {
+    match filter.map(<[u8]>::len) {
+        Some(len) if len == 0 || len % 8 != 0 || len > MAX_SECCOMP_FILTER => {
+            Err(RequestError::SeccompFilter(len))
+        }
+        _ => Ok(filter),
+    }
+}

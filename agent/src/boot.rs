@@ -1,0 +1,254 @@
+//! PID 1 of the guest: from the first instruction to the event loop, and the
+//! end of the guest.
+//!
+//! What the host waits for comes first: the agent dials it before anything is
+//! mounted. While the host answers, the rest is made ready.
+
+use std::ffi::CStr;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use bulkhead_protocol::{Hello, Stamps, VERSION};
+use nix::sys::signal::{Signal, kill};
+use rustix::fs::{CWD, Mode, OFlags, mkdir, sync};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree,
+};
+use rustix::process::{Resource, Rlimit, chroot, fchdir, setrlimit};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use rustix::system::{RebootCommand, reboot, sethostname, uname};
+
+use crate::agent::{Agent, AgentError, Settings, log};
+use crate::sys;
+use crate::transport::Vsock;
+
+/// Where containers' root file systems and volumes are found: the mount of the
+/// host's virtio-fs device.
+const SHARED: &str = "/run/shared";
+/// Tag of that device.
+const SHARED_TAG: &str = "shared";
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+/// I/O port and value that switch the power off, as ACPI does it on a Q35
+/// machine: the host's side of this agreement is the VMM's power device.
+const POWER_PORT: u16 = 0x604;
+const POWER_OFF: u16 = 0x2000;
+
+/// Each process costs the agent up to eight descriptors.
+const MAX_DESCRIPTORS: u64 = 1 << 20;
+
+/// Why the guest cannot be brought up.
+#[derive(Debug, thiserror::Error)]
+enum BootError {
+    #[error("cannot mount {fs_type} on {target}")]
+    Mount {
+        fs_type: &'static str,
+        target: &'static str,
+        source: io::Error,
+    },
+    #[error("cannot {action}")]
+    Step {
+        action: &'static str,
+        source: io::Error,
+    },
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+/// Runs the guest, from its first process's first instruction to its end.
+pub fn run() -> ! {
+    let started_tsc = sys::read_tsc();
+    if let Err(error) = serve(started_tsc) {
+        let message = crate::error::remote(bulkhead_protocol::ErrorKind::Internal, &error).message;
+        // The end of PID 1 is a panic of the guest's kernel, which the host
+        // sees; the console's last lines tell why.
+        panic!("the agent cannot go on: {message}");
+    }
+    power_off()
+}
+
+fn serve(started_tsc: u64) -> Result<(), BootError> {
+    let mut agent = Agent::new(settings(started_tsc))?;
+    make_pivotable_root().step("make a root that can be changed")?;
+    mount_file_systems()?;
+    open_standard_streams().step("open /dev/null")?;
+    mount_shared();
+    let descriptors = Rlimit {
+        current: Some(MAX_DESCRIPTORS),
+        maximum: Some(MAX_DESCRIPTORS),
+    };
+    setrlimit(Resource::Nofile, descriptors).step("raise the limit of descriptors")?;
+    sethostname(b"localhost").step("set the host name")?;
+    sys::bring_up_loopback().step("bring up the loopback interface")?;
+    // Last: a container that gets hold of the agent's files cannot change them.
+    mount_remount("/", MountFlags::RDONLY, c"").step("make the initramfs read-only")?;
+    Ok(agent.run()?)
+}
+
+fn settings(started_tsc: u64) -> Settings {
+    Settings {
+        transport: Box::new(Vsock),
+        cgroups: CGROUPS.into(),
+        shared: Some(SHARED.into()),
+        hello: Hello {
+            version: VERSION,
+            kernel_release: uname().release().to_string_lossy().into_owned(),
+            stamps: Stamps {
+                started_tsc,
+                ready_tsc: sys::read_tsc(),
+            },
+        },
+    }
+}
+
+/// One file system of the guest's own.
+struct Mount {
+    fs_type: &'static str,
+    target: &'static str,
+    flags: MountFlags,
+    options: &'static CStr,
+}
+
+const NOTHING_BUT_FILES: MountFlags = MountFlags::NOSUID
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// In order: some are mounted on directories of others.
+const MOUNTS: [Mount; 7] = [
+    Mount {
+        fs_type: "proc",
+        target: "/proc",
+        flags: NOTHING_BUT_FILES,
+        options: c"",
+    },
+    Mount {
+        fs_type: "sysfs",
+        target: "/sys",
+        flags: NOTHING_BUT_FILES,
+        options: c"",
+    },
+    Mount {
+        fs_type: "cgroup2",
+        target: CGROUPS,
+        flags: NOTHING_BUT_FILES,
+        options: c"nsdelegate",
+    },
+    Mount {
+        fs_type: "devtmpfs",
+        target: "/dev",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: c"mode=755",
+    },
+    Mount {
+        fs_type: "devpts",
+        target: "/dev/pts",
+        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
+        options: c"ptmxmode=0666,mode=0620,gid=5",
+    },
+    Mount {
+        fs_type: "tmpfs",
+        target: "/dev/shm",
+        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+        options: c"mode=1777",
+    },
+    Mount {
+        fs_type: "mqueue",
+        target: "/dev/mqueue",
+        flags: NOTHING_BUT_FILES,
+        options: c"",
+    },
+];
+
+fn mount_file_systems() -> Result<(), BootError> {
+    for entry in &MOUNTS {
+        let result = make_directory(entry.target).and_then(|()| {
+            mount(
+                entry.fs_type,
+                entry.target,
+                entry.fs_type,
+                entry.flags,
+                entry.options,
+            )
+        });
+        match result {
+            // Busy: the kernel has mounted it already (CONFIG_DEVTMPFS_MOUNT).
+            Ok(()) | Err(Errno::BUSY) => {}
+            Err(error) => {
+                return Err(BootError::Mount {
+                    fs_type: entry.fs_type,
+                    target: entry.target,
+                    source: error.into(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A guest without a virtio-fs device can still run containers, from whatever
+/// else it is given; those that need the share will say so.
+fn mount_shared() {
+    let result = make_directory("/run")
+        .and_then(|()| make_directory(SHARED))
+        .and_then(|()| mount(SHARED_TAG, SHARED, "virtiofs", MountFlags::empty(), c""));
+    if let Err(error) = result {
+        log(&format!(
+            "cannot mount the virtio-fs device '{SHARED_TAG}': {error}"
+        ));
+    }
+}
+
+fn make_directory(path: &str) -> rustix::io::Result<()> {
+    match mkdir(path, Mode::from_raw_mode(0o755)) {
+        Err(Errno::EXIST) => Ok(()),
+        other => other,
+    }
+}
+
+/// A guest without a console starts its first process without standard
+/// streams. New processes count on the agent's being open.
+fn open_standard_streams() -> io::Result<()> {
+    let is_open = |fd: i32| fs::exists(Path::new("/proc/self/fd").join(fd.to_string()));
+    if is_open(0)? && is_open(1)? && is_open(2)? {
+        return Ok(());
+    }
+    let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    Ok(dup2_stderr(&null)?)
+}
+
+/// `pivot_root` refuses to move the initramfs, which is the root of all mounts.
+/// A copy of its mount on top of it can be moved.
+fn make_pivotable_root() -> rustix::io::Result<()> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let root = open_tree(CWD, "/", flags)?;
+    move_mount(&root, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    fchdir(&root)?;
+    chroot(".")
+}
+
+/// Ends the guest.
+fn power_off() -> ! {
+    // From PID 1 this means every other process.
+    let _ = kill(nix::unistd::Pid::from_raw(-1), Signal::SIGKILL);
+    sync();
+    let _ = sys::write_port(POWER_PORT, POWER_OFF);
+    let _ = reboot(RebootCommand::Restart);
+    panic!("the guest can neither be switched off nor reset");
+}
+
+trait Context {
+    fn step(self, action: &'static str) -> Result<(), BootError>;
+}
+
+impl<E: Into<io::Error>> Context for Result<(), E> {
+    fn step(self, action: &'static str) -> Result<(), BootError> {
+        self.map_err(|error| BootError::Step {
+            action,
+            source: error.into(),
+        })
+    }
+}
