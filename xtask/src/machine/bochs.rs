@@ -17,10 +17,9 @@ use anyhow::{Context, Result};
 
 use super::image::{self, Ports, Root};
 use super::process::{self, Emulator};
-use super::session::{Control, End, pump};
-use super::{Job, Platform, Sink, hang};
+use super::session::{Evidence, Lines, pump};
+use super::{Job, Platform, Sink};
 use crate::cargo;
-use crate::kernel::{self, Flavour};
 
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=1";
 
@@ -36,16 +35,13 @@ const CHANNELS: [&str; 4] = ["console", "stdout", "stderr", "control"];
 /// How often to look for more of what Bochs writes.
 const TAIL_INTERVAL: Duration = Duration::from_millis(20);
 
-pub(super) fn run(job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
-    let folder = tempfile::Builder::new()
-        .prefix("bulkhead-host-")
-        .tempdir()
-        .context("make a folder for the machine")?;
+pub(super) fn run(kernel: &Path, job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
+    let folder = process::folder()?;
     let machine = Machine {
         folder: folder.path(),
         job,
     };
-    machine.make_cd()?;
+    machine.make_cd(kernel)?;
     machine.configure()?;
     let ended = Arc::new(AtomicBool::new(false));
     let mut emulator = machine.start()?;
@@ -53,7 +49,7 @@ pub(super) fn run(job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
         pump(machine.follow("stdout", &ended)?, stdout),
         pump(machine.follow("stderr", &ended)?, stderr),
     ];
-    let lines = Control::new(machine.follow("control", &ended)?);
+    let lines = Lines::of(machine.follow("control", &ended)?);
 
     let end = lines.wait(&mut emulator, job.timeout)?;
     drop(emulator);
@@ -61,14 +57,11 @@ pub(super) fn run(job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
     for copy in copies {
         let _ = copy.join();
     }
-    match end {
-        End::Exited(code) => Ok(code),
-        End::EmulatorGone => Err(machine.failure("the machine stopped before the job ended")),
-        End::BootTimeout | End::JobTimeout => {
-            hang::describe(end, job.timeout, &machine.file("console"), None);
-            Ok(hang::EXIT_CODE)
-        }
-    }
+    end.exit_code(&Evidence {
+        timeout: job.timeout,
+        logs: ["bochs.log", "console"].map(|name| machine.file(name)),
+        registers: None,
+    })
 }
 
 struct Machine<'a> {
@@ -82,19 +75,13 @@ impl Machine<'_> {
     }
 
     /// Makes a bootable CD of the kernel and the initramfs.
-    fn make_cd(&self) -> Result<()> {
+    fn make_cd(&self, kernel: &Path) -> Result<()> {
         let content = self.file("cd");
         fs::create_dir(&content).context("make a folder for the CD")?;
         for source in BOOT_LOADER.map(Path::new) {
             copy_into(source, &content)?;
         }
-        let kernel = match self.job.kernel() {
-            Some(kernel) => kernel.to_path_buf(),
-            None => kernel::build(Flavour::EmulatedHost, kernel::Options::default())?
-                .bzimage
-                .context("the kernel has no bzImage")?,
-        };
-        fs::copy(&kernel, content.join("bzImage"))
+        fs::copy(kernel, content.join("bzImage"))
             .with_context(|| format!("copy {}", kernel.display()))?;
         image::write(
             &content.join("initramfs"),
@@ -168,15 +155,6 @@ impl Machine<'_> {
             file,
             ended: Arc::clone(ended),
         })
-    }
-
-    /// An error with what Bochs and the machine's kernel had to say.
-    fn failure(&self, what: &str) -> anyhow::Error {
-        let said: Vec<_> = ["bochs.log", "console"]
-            .iter()
-            .map(|name| hang::tail(&self.file(name)))
-            .collect();
-        anyhow::anyhow!("{what}\n{}", said.concat().trim_end())
     }
 }
 

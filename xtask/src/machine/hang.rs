@@ -1,13 +1,8 @@
-//! What can be said about a machine that hung.
+//! What can be said about a machine that went wrong.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
-
-use super::session::End;
-
-/// The exit code of a job that did not end in time, as timeout(1) has it.
-pub(super) const EXIT_CODE: u8 = 124;
 
 /// How much of a log is shown.
 const TAIL_LINES: usize = 60;
@@ -15,20 +10,15 @@ const TAIL_LINES: usize = 60;
 /// Registers that say nothing about where a CPU is.
 const VECTORS: [&str; 6] = ["FCW", "FPR", "XMM", "YMM", "ZMM", "Opmask"];
 
-/// Says on standard error that and where the machine hung.
-pub(super) fn describe(end: End, timeout: Duration, console: &Path, registers: Option<&str>) {
-    match end {
-        End::BootTimeout => eprintln!("error: the machine did not come up"),
-        _ => eprintln!("error: the job did not end within {} s", timeout.as_secs()),
+/// The registers that tell where a CPU is, from all that QEMU's monitor prints.
+pub(super) fn general_registers(all: &str) -> String {
+    let mut text = String::from("--- registers of the machine's CPU:\n");
+    for line in all.lines().filter(|line| !line.trim().is_empty()) {
+        if !VECTORS.iter().any(|name| line.starts_with(name)) {
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
     }
-    eprint!("{}", tail(console));
-    if let Some(registers) = registers {
-        eprintln!("--- registers of the machine's CPU:");
-        registers
-            .lines()
-            .filter(|line| !VECTORS.iter().any(|name| line.starts_with(name)))
-            .for_each(|line| eprintln!("{}", line.trim_end()));
-    }
+    text
 }
 
 /// The last lines of a log, headed by its name; empty if there is none.

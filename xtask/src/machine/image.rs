@@ -74,11 +74,11 @@ impl<W: Write> Image<W> {
         self.archive.file("job", 0o755, job.script().as_bytes())?;
         let settings = format!("PORTS={}\nROOT={}\n", ports.name(), root.name());
         self.archive.file("settings", 0o644, settings.as_bytes())?;
-        let mut shared = String::new();
-        for path in job.shared() {
-            let _ = writeln!(shared, "{}", path.display());
+        let mut visible = String::new();
+        for path in job.visible()? {
+            let _ = writeln!(visible, "{}", path.display());
         }
-        self.archive.file("shared", 0o644, shared.as_bytes())
+        self.archive.file("visible", 0o644, visible.as_bytes())
     }
 
     fn busybox(&mut self, folder: &str) -> Result<()> {

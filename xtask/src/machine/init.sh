@@ -7,7 +7,7 @@
 #           serial: they are the second to fourth serial line
 #   ROOT    machine: the job sees the files of the machine that runs xtask, and
 #           may change its own view of them; packed: it sees /packed alone
-# /shared lists the paths that stay visible beneath the file systems mounted over
+# /visible lists the paths that stay visible beneath the file systems mounted over
 # the root.
 
 . /settings
@@ -75,6 +75,7 @@ mount_over_root() {
     while read -r path; do
         case $path in
         /tmp/* | /run/*)
+            [ -e "/plain$path" ] || continue
             if [ -d "/plain$path" ]; then
                 mkdir -p "$root$path"
             else
@@ -84,7 +85,7 @@ mount_over_root() {
             mount --bind "/plain$path" "$root$path"
             ;;
         esac
-    done </shared
+    done </visible
 }
 
 enable_cgroups() {
@@ -102,7 +103,7 @@ report_on_request() {
         [ -n "$command" ] || continue
         echo "process ${process##*/}: $command"
         for task in "$process"/task/*; do
-            sed "s/^/    /" "$task/stack" | head -n 6
+            echo "    thread ${task##*/}, $(sed -n 's/^State:\t//p' "$task/status"), in system call $(cat "$task/syscall")"
         done
     done >/dev/console 2>/dev/null
     echo reported >&3

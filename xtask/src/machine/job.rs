@@ -1,5 +1,6 @@
 //! What is to run in a machine.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -85,9 +86,23 @@ impl Job {
         self.environment.push((name.into(), value.into()));
     }
 
-    /// Every file and folder that the job needs, as absolute paths.
+    /// Every file and folder that the job was said to need, as absolute paths.
     pub(super) fn shared(&self) -> &[PathBuf] {
         &self.shared
+    }
+
+    /// All that has to be visible where the machine's own files are, whatever is
+    /// mounted over them: beside what is shared, the clone and what belongs to it.
+    pub(super) fn visible(&self) -> Result<BTreeSet<PathBuf>> {
+        let mut paths = BTreeSet::from([
+            paths::root().to_path_buf(),
+            paths::target(),
+            paths::cache()?,
+            self.folder.clone(),
+        ]);
+        paths.retain(|path| path.exists());
+        paths.extend(self.shared.iter().cloned());
+        Ok(paths)
     }
 
     pub(super) fn folder(&self) -> &Path {

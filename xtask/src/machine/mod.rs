@@ -16,11 +16,13 @@ mod qmp;
 mod session;
 
 use std::io::Write;
+use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 pub(crate) use job::Job;
 
+use crate::kernel::{self, Flavour};
 use crate::setup::Need;
 
 /// The machine's processor, and what emulates it.
@@ -42,6 +44,15 @@ impl Platform {
         }
     }
 
+    /// Our kernel for it, in the format that its emulator boots.
+    fn kernel(self) -> Result<PathBuf> {
+        let image = kernel::build(Flavour::EmulatedHost, kernel::Options::default())?;
+        match self {
+            Self::Amd { .. } => Ok(image.vmlinux),
+            Self::Intel => image.bzimage.context("the kernel has no bzImage"),
+        }
+    }
+
     /// What this machine has to have to emulate one of these.
     pub(crate) fn needs(self) -> &'static [Need] {
         match self {
@@ -56,8 +67,12 @@ pub(crate) type Sink = Box<dyn Write + Send>;
 
 /// Runs the job in a fresh machine; the result is the job's exit code.
 pub(crate) fn run(platform: Platform, job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
+    let kernel = match job.kernel() {
+        Some(kernel) => kernel.to_path_buf(),
+        None => platform.kernel()?,
+    };
     match platform {
-        Platform::Amd { icount } => qemu::run(icount, job, stdout, stderr),
-        Platform::Intel => bochs::run(job, stdout, stderr),
+        Platform::Amd { icount } => qemu::run(icount, &kernel, job, stdout, stderr),
+        Platform::Intel => bochs::run(&kernel, job, stdout, stderr),
     }
 }

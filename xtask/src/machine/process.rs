@@ -1,4 +1,4 @@
-//! Processes that do not outlive us.
+//! Processes that do not outlive us, and the folder they work in.
 
 use std::io::ErrorKind;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -8,9 +8,18 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 /// How often to see whether an emulator has connected.
 const CONNECT_CHECK: Duration = Duration::from_millis(5);
+
+/// A folder for one machine's files, gone when it is dropped.
+pub(super) fn folder() -> Result<TempDir> {
+    tempfile::Builder::new()
+        .prefix("bulkhead-host-")
+        .tempdir()
+        .context("make a folder for the machine")
+}
 
 /// A command that is killed when the thread that starts it ends, even by a signal.
 pub(super) fn dies_with_us(program: &Path) -> Command {
@@ -37,8 +46,23 @@ impl Emulator {
         Ok(status.is_some())
     }
 
-    /// Waits for the emulator to connect; nothing if it ends before it does.
-    pub(super) fn accept(&mut self, listener: &UnixListener) -> Result<Option<UnixStream>> {
+    /// Waits for the emulator to connect to each of the listeners; nothing if it ends
+    /// before it does.
+    pub(super) fn accept<const N: usize>(
+        &mut self,
+        listeners: &[UnixListener; N],
+    ) -> Result<Option<[UnixStream; N]>> {
+        let mut streams = Vec::new();
+        for listener in listeners {
+            match self.accept_one(listener)? {
+                Some(stream) => streams.push(stream),
+                None => return Ok(None),
+            }
+        }
+        Ok(streams.try_into().ok())
+    }
+
+    fn accept_one(&mut self, listener: &UnixListener) -> Result<Option<UnixStream>> {
         listener.set_nonblocking(true)?;
         loop {
             match listener.accept() {

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -14,9 +14,8 @@ use anyhow::{Context, Result};
 
 use super::image::{self, Ports, Root};
 use super::process::{self, Emulator};
-use super::session::{Control, End, pump};
-use super::{Job, Platform, Sink, hang, qmp};
-use crate::kernel::{self, Flavour};
+use super::session::{End, Evidence, Lines, pump};
+use super::{Job, Platform, Sink, qmp};
 use crate::setup::VIRTIOFSD;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -36,70 +35,40 @@ const DETERMINISTIC_KERNEL_ARGUMENTS: &str = "nokaslr norandmaps nolapic_timer";
 /// virtio-serial ports.
 const CHANNELS: [&str; 3] = ["stdout", "stderr", "control"];
 
-pub(super) fn run(icount: bool, job: &Job, stdout: Sink, stderr: Sink) -> Result<u8> {
-    let folder = tempfile::Builder::new()
-        .prefix("bulkhead-host-")
-        .tempdir()
-        .context("make a folder for the machine")?;
+pub(super) fn run(
+    icount: bool,
+    kernel: &Path,
+    job: &Job,
+    stdout: Sink,
+    stderr: Sink,
+) -> Result<u8> {
+    let folder = process::folder()?;
     let machine = Machine {
         folder: folder.path(),
         icount,
         job,
     };
-    image::write(
-        &machine.file("initramfs"),
-        job,
-        machine.root(),
-        Ports::Virtio,
-    )?;
-    let _file_server = match machine.root() {
+    let root = machine.root();
+    image::write(&machine.file("initramfs"), job, root, Ports::Virtio)?;
+    let _file_server = match root {
         Root::Machine => Some(machine.serve_files()?),
         Root::Packed => None,
     };
-
-    let kernel = match job.kernel() {
-        Some(kernel) => kernel.to_path_buf(),
-        None => kernel::build(Flavour::EmulatedHost, kernel::Options::default())?.vmlinux,
-    };
     let listeners = machine.listen()?;
-    let mut emulator = machine.start(&kernel)?;
-    let mut channels = Vec::new();
-    for listener in &listeners {
-        let Some(channel) = emulator.accept(listener)? else {
-            return Err(machine.failure("QEMU does not start"));
-        };
-        channels.push(channel);
-    }
-    let [output, errors, mut control] =
-        <[_; 3]>::try_from(channels).expect("as many channels as listeners");
+    let mut emulator = machine.start(kernel)?;
+    let Some([output, errors, control]) = emulator.accept(&listeners)? else {
+        return End::EmulatorGone.exit_code(&machine.evidence(None));
+    };
     let copies = [pump(output, stdout), pump(errors, stderr)];
-    let lines = Control::new(control.try_clone().context("share the control channel")?);
+    let lines = Lines::of(control.try_clone().context("share the control channel")?);
 
     let end = lines.wait(&mut emulator, job.timeout)?;
-    if end == End::JobTimeout && control.write_all(b"report\n").is_ok() {
-        lines.line(REPORT_TIMEOUT);
-    }
-    let registers = match end {
-        End::JobTimeout | End::BootTimeout => qmp::registers(&machine.file("qmp")).ok(),
-        End::Exited(_) | End::EmulatorGone => None,
-    };
+    let registers = machine.question(end, &control, &lines);
     drop(emulator);
     for copy in copies {
         let _ = copy.join();
     }
-    match end {
-        End::Exited(code) => Ok(code),
-        End::EmulatorGone => Err(machine.failure("the machine stopped before the job ended")),
-        End::BootTimeout | End::JobTimeout => {
-            hang::describe(
-                end,
-                job.timeout,
-                &machine.file("console"),
-                registers.as_deref(),
-            );
-            Ok(hang::EXIT_CODE)
-        }
-    }
+    end.exit_code(&machine.evidence(registers))
 }
 
 struct Machine<'a> {
@@ -122,14 +91,12 @@ impl Machine<'_> {
         self.folder.join(name)
     }
 
-    fn listen(&self) -> Result<Vec<UnixListener>> {
-        CHANNELS
-            .iter()
-            .map(|name| {
-                let path = self.file(name);
-                UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))
-            })
-            .collect()
+    fn listen(&self) -> Result<[UnixListener; 3]> {
+        let [output, errors, control] = CHANNELS.map(|name| {
+            let path = self.file(name);
+            UnixListener::bind(&path).with_context(|| format!("listen on {}", path.display()))
+        });
+        Ok([output?, errors?, control?])
     }
 
     /// Starts virtiofsd, which takes its listening socket as standard input.
@@ -246,12 +213,23 @@ impl Machine<'_> {
         ]
     }
 
-    /// An error with what QEMU and the machine's kernel had to say.
-    fn failure(&self, what: &str) -> anyhow::Error {
-        let said: Vec<_> = ["qemu.log", "console"]
-            .iter()
-            .map(|name| hang::tail(&self.file(name)))
-            .collect();
-        anyhow::anyhow!("{what}\n{}", said.concat().trim_end())
+    /// Asks a machine that hangs where it does: has its processes listed on its
+    /// console, and gives its registers.
+    fn question(&self, end: End, mut control: &UnixStream, lines: &Lines) -> Option<String> {
+        if end == End::JobTimeout && control.write_all(b"report\n").is_ok() {
+            lines.next(REPORT_TIMEOUT);
+        }
+        match end {
+            End::JobTimeout | End::BootTimeout => qmp::registers(&self.file("qmp")).ok(),
+            End::Exited(_) | End::EmulatorGone => None,
+        }
+    }
+
+    fn evidence(&self, registers: Option<String>) -> Evidence {
+        Evidence {
+            timeout: self.job.timeout,
+            logs: ["qemu.log", "console"].map(|name| self.file(name)),
+            registers,
+        }
     }
 }

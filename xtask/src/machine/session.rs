@@ -1,17 +1,21 @@
 //! The time from an emulator's start to the end of its job.
 
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use super::Sink;
 use super::process::Emulator;
+use super::{Sink, hang};
 
 /// A machine that is not up after this long will not come up.
 const BOOT_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// The exit code for a job that did not end in time, as timeout(1) has it.
+const TIMEOUT_CODE: u8 = 124;
 
 /// How often to see whether the emulator is still there.
 const EMULATOR_CHECK: Duration = Duration::from_millis(200);
@@ -27,6 +31,44 @@ pub(super) enum End {
     BootTimeout,
     /// The job did not end in time.
     JobTimeout,
+}
+
+/// What is left of a machine that may tell what went wrong.
+pub(super) struct Evidence {
+    /// How long the job was given.
+    pub(super) timeout: Duration,
+    /// The emulator's log and the machine's console.
+    pub(super) logs: [PathBuf; 2],
+    /// The registers of its CPU, where it hangs.
+    pub(super) registers: Option<String>,
+}
+
+impl End {
+    /// The exit code to pass on; what went wrong is said on standard error.
+    pub(super) fn exit_code(self, evidence: &Evidence) -> Result<u8> {
+        let what = match self {
+            Self::Exited(code) => return Ok(code),
+            Self::EmulatorGone => "the machine stopped before the job ended".into(),
+            Self::BootTimeout => "the machine did not come up".into(),
+            Self::JobTimeout => {
+                format!(
+                    "the job did not end within {} s",
+                    evidence.timeout.as_secs()
+                )
+            }
+        };
+        for log in &evidence.logs {
+            eprint!("{}", hang::tail(log));
+        }
+        if let Some(registers) = &evidence.registers {
+            eprint!("{}", hang::general_registers(registers));
+        }
+        if self == Self::EmulatorGone {
+            bail!(what);
+        }
+        eprintln!("error: {what}");
+        Ok(TIMEOUT_CODE)
+    }
 }
 
 /// Copies all that comes from `source` to `sink`, in a thread of its own.
@@ -48,12 +90,10 @@ pub(super) fn pump(mut source: impl Read + Send + 'static, mut sink: Sink) -> Jo
 }
 
 /// The lines that a machine's init writes to its control channel.
-pub(super) struct Control {
-    lines: Receiver<String>,
-}
+pub(super) struct Lines(Receiver<String>);
 
-impl Control {
-    pub(super) fn new(source: impl Read + Send + 'static) -> Self {
+impl Lines {
+    pub(super) fn of(source: impl Read + Send + 'static) -> Self {
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             for line in BufReader::new(source).lines().map_while(io::Result::ok) {
@@ -62,7 +102,7 @@ impl Control {
                 }
             }
         });
-        Self { lines }
+        Self(lines)
     }
 
     /// Waits for the end of the job, at most for `timeout`.
@@ -70,7 +110,7 @@ impl Control {
         let started = Instant::now();
         let mut up = false;
         loop {
-            match self.next(emulator)? {
+            match self.poll(emulator)? {
                 Next::Line(line) if line == "up" => up = true,
                 Next::Line(line) => {
                     let code = line
@@ -92,12 +132,12 @@ impl Control {
     }
 
     /// Waits for one line, at most for `timeout`.
-    pub(super) fn line(&self, timeout: Duration) -> Option<String> {
-        self.lines.recv_timeout(timeout).ok()
+    pub(super) fn next(&self, timeout: Duration) -> Option<String> {
+        self.0.recv_timeout(timeout).ok()
     }
 
-    fn next(&self, emulator: &mut Emulator) -> Result<Next> {
-        match self.lines.recv_timeout(EMULATOR_CHECK) {
+    fn poll(&self, emulator: &mut Emulator) -> Result<Next> {
+        match self.0.recv_timeout(EMULATOR_CHECK) {
             Ok(line) => Ok(Next::Line(line)),
             Err(RecvTimeoutError::Disconnected) => Ok(Next::Gone),
             Err(RecvTimeoutError::Timeout) => Ok(if emulator.is_gone()? {
