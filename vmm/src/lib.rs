@@ -16,6 +16,7 @@ pub mod inherited_fd;
 pub mod kernel;
 pub mod kvm;
 pub mod memory;
+pub mod seccomp;
 pub mod spec;
 pub mod stop;
 pub mod vcpu;

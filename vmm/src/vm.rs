@@ -17,6 +17,7 @@ use crate::devices::console::Console;
 use crate::event_loop::EventLoop;
 use crate::exit::ExitReason;
 use crate::kvm::VmWithMemory;
+use crate::seccomp::{self, Role, SeccompError};
 use crate::stop::Stop;
 use crate::vcpu::Vcpu;
 use crate::vcpu::threads::{Threads, ThreadsError};
@@ -42,11 +43,14 @@ pub enum RunError {
     /// There are no threads for the vCPUs.
     #[error(transparent)]
     Threads(#[from] ThreadsError),
+    /// The event loop's thread could not be confined.
+    #[error(transparent)]
+    Confine(#[from] SeccompError),
 }
 
 impl Vm {
     /// Runs the microVM on this thread, and on one for each vCPU, until it
-    /// stops.
+    /// stops. This thread is [confined](crate::seccomp) afterwards.
     pub fn run(self) -> Result<ExitReason, RunError> {
         let (control, console) = (self.control.clone(), self.console.clone());
         let mut running = self.start()?;
@@ -67,6 +71,7 @@ impl Vm {
 
     fn start(self) -> Result<Running, RunError> {
         let threads = Threads::spawn(self.vcpus, &self.stop, self.event_loop.handle())?;
+        seccomp::confine(Role::EventLoop)?;
         threads.release();
         Ok(Running {
             threads,

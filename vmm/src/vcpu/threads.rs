@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::{self, JoinHandle};
 
 use super::{Vcpu, kick};
@@ -10,6 +10,7 @@ use crate::clock;
 use crate::control::Stamp;
 use crate::event_loop::EventLoopHandle;
 use crate::exit::ExitReason;
+use crate::seccomp::{self, Role, SeccompError};
 use crate::stop::Stop;
 
 /// Why there are no threads.
@@ -18,6 +19,14 @@ pub enum ThreadsError {
     /// The signal that kicks vCPUs cannot be handled.
     #[error("cannot handle the signal that kicks vCPUs")]
     Signal(#[source] io::Error),
+    /// A vCPU's thread could not be confined.
+    #[error("cannot start the thread of vCPU {vcpu}")]
+    Confine {
+        /// Which vCPU.
+        vcpu: u8,
+        /// Why.
+        source: SeccompError,
+    },
     /// No thread for a vCPU.
     #[error("cannot start the thread of vCPU {vcpu}")]
     Spawn {
@@ -51,7 +60,7 @@ enum Gate {
 }
 
 impl Threads {
-    /// Starts the threads and holds them. `event_loop` is woken when the first
+    /// Starts the threads, confines them and holds them. `event_loop` is woken when the first
     /// vCPU enters the guest, and when a thread ends.
     pub fn spawn(
         vcpus: Vec<Vcpu>,
@@ -71,16 +80,29 @@ impl Threads {
             handles: Vec::with_capacity(vcpus.len()),
             shared,
         };
+        let (confined, confinements) = mpsc::channel();
         for vcpu in vcpus {
-            threads.spawn_one(vcpu)?;
+            threads.spawn_one(vcpu, confined.clone())?;
         }
+        // Ends when each thread has given its word, and has dropped the sender.
+        drop(confined);
+        confinements.iter().collect::<Result<(), _>>()?;
         Ok(threads)
     }
 
-    fn spawn_one(&mut self, mut vcpu: Vcpu) -> Result<(), ThreadsError> {
+    fn spawn_one(
+        &mut self,
+        mut vcpu: Vcpu,
+        confined: mpsc::Sender<Result<(), ThreadsError>>,
+    ) -> Result<(), ThreadsError> {
         let id = vcpu.id();
         let alive = Alive::new(id, self.shared.clone());
         let run = move || {
+            let result = seccomp::confine(Role::Vcpu)
+                .map_err(|source| ThreadsError::Confine { vcpu: id, source });
+            // Fails only when nobody waits for it any more.
+            let _ = confined.send(result);
+            drop(confined);
             if *alive.shared.gate.wait() == Gate::Run {
                 alive.note_entry();
                 vcpu.run();
