@@ -49,6 +49,10 @@ impl Vcpu {
         let fd = vm
             .create_vcpu(u64::from(id))
             .map_err(failed("KVM_CREATE_VCPU"))?;
+        // 0 is the host's present rate. KVM's own choice dates from when it was
+        // loaded, which may be before the kernel refined its calibration: if the
+        // two are too far apart, KVM drops every timer of the guest's.
+        fd.set_tsc_khz(0).map_err(failed("KVM_SET_TSC_KHZ"))?;
         cpuid::set_apic_id(cpuid, id);
         fd.set_cpuid2(&kvm::cpuid_table(cpuid)?)
             .map_err(failed("KVM_SET_CPUID2"))?;
