@@ -108,16 +108,14 @@ impl Mask {
             return Ok(());
         };
         let stat = fstat(&target).on_path("examine", path)?;
-        let mount = if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            self.empty_directory(path)?
-        } else {
-            mounts::clone(CWD, Path::new("/dev/null"), false).on_path("hide", path)?
-        };
-        mounts::attach(&mount, target.as_fd()).on_path("hide", path)?;
-        if self.empty_directory.is_none() {
-            self.empty_directory = Some(mount);
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let mount = self.empty_directory(path)?;
+            mounts::attach(&mount, target.as_fd()).on_path("hide", path)?;
+            self.empty_directory.get_or_insert(mount);
+            return Ok(());
         }
-        Ok(())
+        let null = mounts::clone(CWD, Path::new("/dev/null"), false).on_path("hide", path)?;
+        mounts::attach(&null, target.as_fd()).on_path("hide", path)
     }
 
     fn empty_directory(&self, path: &Path) -> Result<OwnedFd> {
