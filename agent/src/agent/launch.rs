@@ -6,15 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::{ProcessId, Stdio, StreamKind};
 use rustix::event::epoll::EventFlags;
+use rustix::fs::{Uid, fchown};
 use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Resource, getrlimit};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use super::Agent;
 use super::process::{Phase, Process, ReplyTo};
 use crate::child::{self, Launch, Streams};
 use crate::event::{StreamIndex, Token};
-use crate::plan::{IdMaps, ProcessPlan};
+use crate::plan::{IdMaps, ProcessPlan, ResourceLimit};
 use crate::stream::Stream;
 use crate::sys::{self, Forked};
 
@@ -45,6 +47,8 @@ pub(super) struct Order<'a> {
     pub(super) plan: &'a ProcessPlan,
     pub(super) seccomp_filter: Option<&'a [u8]>,
     pub(super) stdio: Stdio,
+    /// Its user, as the agent sees it.
+    pub(super) owner: Uid,
     /// Who is told when it is ready.
     pub(super) ready: Option<ReplyTo>,
     /// Who is told when it executes its command, which it then does unasked.
@@ -73,7 +77,7 @@ impl Agent {
     ) -> Result<Process, LaunchError> {
         let key = self.next_key();
         let (control, child_control) = child::control_pair().map_err(LaunchError::Control)?;
-        let (streams, child_streams) = self.connect_streams(key, &order.stdio)?;
+        let (streams, child_streams) = self.connect_streams(key, &order)?;
         let launch = Launch {
             plan: order.plan,
             seccomp_filter: order.seccomp_filter,
@@ -87,7 +91,7 @@ impl Agent {
             name: order.name,
             pid: forked.pid,
             pidfd: forked.pidfd,
-            limits: order.plan.limits.clone(),
+            limits: limits(order.plan),
             oom_score_adj: order.plan.oom_score_adj,
             streams,
             phase: Phase::SettingUp {
@@ -147,8 +151,9 @@ impl Agent {
     fn connect_streams(
         &self,
         key: u64,
-        stdio: &Stdio,
+        order: &Order<'_>,
     ) -> Result<(Vec<Stream>, Streams), LaunchError> {
+        let stdio = &order.stdio;
         let mut streams = Vec::new();
         let mut child_streams: Streams = [None, None, None];
         for (index, kind) in stdio.streams().enumerate() {
@@ -156,7 +161,7 @@ impl Agent {
                 let socket = self.settings.transport.dial(stdio.port)?;
                 let mut local = None;
                 if kind != StreamKind::Terminal {
-                    let (own, child) = pipe_for(kind)?;
+                    let (own, child) = pipe_for(kind, order.owner)?;
                     child_streams[kind as usize] = Some(child);
                     local = Some(own);
                 }
@@ -174,14 +179,38 @@ impl Agent {
     }
 }
 
-/// The agent's end, which does not block, and the process's.
-fn pipe_for(kind: StreamKind) -> io::Result<(OwnedFd, OwnedFd)> {
+/// What a login has. The agent's own limit is higher than programs expect that
+/// close all descriptors there could be.
+const DEFAULT_DESCRIPTORS: u64 = 1024;
+
+fn limits(plan: &ProcessPlan) -> Vec<ResourceLimit> {
+    let mut limits = plan.limits.clone();
+    if !limits
+        .iter()
+        .any(|limit| limit.resource == Resource::Nofile)
+    {
+        let mut limit = getrlimit(Resource::Nofile);
+        limit.current = Some(DEFAULT_DESCRIPTORS);
+        limits.push(ResourceLimit {
+            resource: Resource::Nofile,
+            limit,
+        });
+    }
+    limits
+}
+
+/// The agent's end, which does not block, and the process's. The pipe is its
+/// user's, so that `/dev/stdout` can be opened again.
+fn pipe_for(kind: StreamKind, owner: Uid) -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
     let (own, child) = match kind {
         StreamKind::Stdin => (writer, reader),
         _ => (reader, writer),
     };
     ioctl_fionbio(&own, true)?;
+    if !owner.is_root() {
+        fchown(&own, Some(owner), None)?;
+    }
     Ok((own, child))
 }
 

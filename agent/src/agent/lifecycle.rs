@@ -74,9 +74,7 @@ impl Agent {
             return;
         };
         if let Err(error) = process.start(to) {
-            let mut error = remote(ErrorKind::Internal, &error);
-            error.message = format!("cannot set the process's limits: {}", error.message);
-            self.reply(to, Err(error));
+            self.reply(to, Err(remote(ErrorKind::Internal, &error)));
         }
     }
 

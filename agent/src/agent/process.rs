@@ -8,7 +8,7 @@ use bulkhead_protocol::{ContainerState, ExitStatus, ProcessId, RemoteError, Stre
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, prlimit};
+use rustix::process::{Pid, Resource, prlimit};
 
 use crate::child::{MAX_REPORT, Report};
 use crate::event::Poller;
@@ -85,6 +85,20 @@ pub(super) struct Process {
     pub(super) phase: Phase,
     /// Who is told when it is over.
     pub(super) waiting: Vec<ReplyTo>,
+}
+
+/// Why a process that is ready cannot execute its command.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StartError {
+    #[error("cannot set the limit {resource:?} of the process")]
+    Limit {
+        resource: Resource,
+        source: io::Error,
+    },
+    #[error("cannot set the process's oom_score_adj to {value}")]
+    OomScore { value: i16, source: io::Error },
+    #[error("cannot reach the process")]
+    Gone(#[source] io::Error),
 }
 
 /// What the channel to a process had to say.
@@ -176,15 +190,19 @@ impl Process {
     }
 
     /// Tells it to execute its command.
-    pub(super) fn start(&mut self, to: ReplyTo) -> io::Result<()> {
-        for limit in &self.limits {
-            prlimit(Some(self.pid), limit.resource, limit.limit)?;
+    pub(super) fn start(&mut self, to: ReplyTo) -> Result<(), StartError> {
+        for ResourceLimit { resource, limit } in &self.limits {
+            prlimit(Some(self.pid), *resource, *limit).map_err(|error| StartError::Limit {
+                resource: *resource,
+                source: error.into(),
+            })?;
         }
         if let Some(value) = self.oom_score_adj {
             let path = format!("/proc/{}/oom_score_adj", self.pid.as_raw_pid());
-            std::fs::write(path, value.to_string())?;
+            std::fs::write(path, value.to_string())
+                .map_err(|source| StartError::OomScore { value, source })?;
         }
-        self.go_on()?;
+        self.go_on().map_err(StartError::Gone)?;
         self.phase = match mem::replace(&mut self.phase, Phase::Running) {
             Phase::Ready { control } => Phase::Starting {
                 control,

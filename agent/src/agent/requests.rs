@@ -163,6 +163,7 @@ impl Agent {
             plan: &plan.process,
             seccomp_filter,
             stdio: request.stdio,
+            owner: plan.namespaces.uid_outside(plan.process.uid),
             ready: Some(to),
             start: None,
         };
@@ -257,6 +258,7 @@ impl Agent {
         if container.execs.contains_key(exec) {
             return Err(RequestError::ProcessExists(exec.clone()));
         }
+        let container_plan = Rc::clone(&container.plan);
         let is_full = container.execs.len() >= MAX_EXECS;
         if is_full && !self.table.forget_ended_exec(&name.container) {
             return Err(RequestError::TooManyExecs);
@@ -269,6 +271,7 @@ impl Agent {
             plan: &plan,
             seccomp_filter,
             stdio: request.stdio,
+            owner: container_plan.namespaces.uid_outside(plan.uid),
             ready: None,
             start: Some(to),
         };

@@ -1,9 +1,8 @@
 //! Who the process is: ids, capabilities, and what it may still call.
 
-use rustix::fs::{Gid, Mode, Uid, fchown, fstat};
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
-use rustix::stdio::{stderr, stdin, stdout};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -16,7 +15,6 @@ use crate::plan::{CapabilityPlan, ProcessPlan};
 /// Gives up what the process must not have. Afterwards it is who its command
 /// will be, in the directory where that starts.
 pub(super) fn assume(plan: &ProcessPlan) -> Result<()> {
-    own_streams(plan.uid)?;
     for capability in CapabilitySet::all().iter() {
         drop_from_bounding_set(capability, plan.capabilities.bounding)
             .step("drop capabilities from the bounding set")?;
@@ -38,18 +36,6 @@ pub(super) fn assume(plan: &ProcessPlan) -> Result<()> {
     }
     umask(Mode::from_raw_mode(plan.umask));
     check_cwd(plan)
-}
-
-/// Streams belong to the user, so that `/dev/stdout` can be opened again.
-fn own_streams(uid: Uid) -> Result<()> {
-    for stream in [stdin(), stdout(), stderr()] {
-        let stat = fstat(stream).step("examine a standard stream")?;
-        let null = rustix::fs::makedev(1, 3);
-        if stat.st_uid != uid.as_raw() && stat.st_rdev != null {
-            fchown(stream, Some(uid), None::<Gid>).step("give the user a standard stream")?;
-        }
-    }
-    Ok(())
 }
 
 fn drop_from_bounding_set(

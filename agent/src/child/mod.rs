@@ -20,7 +20,7 @@ use std::convert::Infallible;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::WindowSize;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, Uid, open};
 use rustix::process::{setsid, umask};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_no_new_privs};
@@ -67,8 +67,10 @@ pub(crate) fn run_exec(
     namespaces: ThreadNameSpaceType,
     launch: Launch<'_>,
 ) -> u8 {
+    let uid = launch.plan.uid;
     run(proof, launch, Some(init), |terminal, control| {
-        set_up_exec(init, namespaces, terminal, control)
+        set_up_exec(init, namespaces)?;
+        terminal.map_or(Ok(()), |size| take_new_terminal(size, uid, control))
     })
 }
 
@@ -125,15 +127,10 @@ fn set_up_init(
     }
     // A kernel without keyrings has none to share.
     let _ = sys::join_new_session_keyring();
-    terminal.map_or(Ok(()), Terminal::take)
+    terminal.map_or(Ok(()), |terminal| terminal.take(plan.process.uid))
 }
 
-fn set_up_exec(
-    init: BorrowedFd<'_>,
-    namespaces: ThreadNameSpaceType,
-    terminal: Option<WindowSize>,
-    control: &Control,
-) -> Result<()> {
+fn set_up_exec(init: BorrowedFd<'_>, namespaces: ThreadNameSpaceType) -> Result<()> {
     start_afresh()?;
     namespaces::hide_from_container()?;
     move_into_thread_name_spaces(init, namespaces).step("join the container's namespaces")?;
@@ -141,11 +138,13 @@ fn set_up_exec(
         namespaces::become_root()?;
         namespaces::hide_from_container()?;
     }
-    let Some(size) = terminal else {
-        return Ok(());
-    };
+    Ok(())
+}
+
+/// A terminal of the container that this process has joined.
+fn take_new_terminal(size: WindowSize, uid: Uid, control: &Control) -> Result<()> {
     let root = open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).step("open the root")?;
-    Terminal::open(&Root::new(root), size, control)?.take()
+    Terminal::open(&Root::new(root), size, control)?.take(uid)
 }
 
 /// Undoes what the agent set for itself.

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use bulkhead_protocol::WindowSize;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, Uid, fchown};
 use rustix::process::ioctl_tiocsctty;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout, stdin};
@@ -57,9 +57,10 @@ impl Terminal {
     }
 
     /// Makes it the standard streams and the controlling terminal. The process
-    /// leads a session of its own.
-    pub(super) fn take(self) -> Result<()> {
+    /// leads a session of its own; the terminal is its user's.
+    pub(super) fn take(self, uid: Uid) -> Result<()> {
         let take = || {
+            fchown(&self.slave, Some(uid), None)?;
             dup2_stdin(&self.slave)?;
             dup2_stdout(&self.slave)?;
             dup2_stderr(&self.slave)?;

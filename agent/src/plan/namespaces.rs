@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use rustix::process::Uid;
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
 use super::{PlanError, invalid};
@@ -28,6 +29,7 @@ pub(crate) struct IdMaps {
     pub(crate) uid: String,
     /// Group ids.
     pub(crate) gid: String,
+    uids: Vec<IdMapping>,
 }
 
 impl Namespaces {
@@ -53,6 +55,7 @@ impl Namespaces {
             id_maps: IdMaps {
                 uid: id_map(&linux.uid_mappings),
                 gid: id_map(&linux.gid_mappings),
+                uids: linux.uid_mappings.clone(),
             },
             time_offsets: time_offsets(linux)?,
         };
@@ -65,6 +68,23 @@ impl Namespaces {
     pub(crate) fn to_join_for_exec(&self) -> ThreadNameSpaceType {
         let joined = self.join.iter().map(|(link, _)| thread_type(*link));
         joined.fold(self.new, |all, one| all | one) - ThreadNameSpaceType::PROCESS_ID
+    }
+
+    /// What a user id of the container is outside its user namespace. One that
+    /// is not mapped cannot be set later, which will be told then.
+    pub(crate) fn uid_outside(&self, uid: Uid) -> Uid {
+        if !self.new.contains(ThreadNameSpaceType::USER) {
+            return uid;
+        }
+        let outside = |mapping: &IdMapping| {
+            let offset = uid.as_raw().checked_sub(mapping.container_id)?;
+            (offset < mapping.size).then(|| mapping.host_id.checked_add(offset))?
+        };
+        self.id_maps
+            .uids
+            .iter()
+            .find_map(outside)
+            .map_or(uid, Uid::from_raw)
     }
 
     /// Whether the container has a pid namespace other than the guest's.
@@ -189,6 +209,11 @@ mod tests {
         .unwrap();
         assert_eq!(namespaces.id_maps.uid, "0 1000 1\n1 100000 65535\n");
         assert_eq!(namespaces.id_maps.gid, "0 0 4294967295\n");
+        let outside = |uid| namespaces.uid_outside(Uid::from_raw(uid)).as_raw();
+        assert_eq!(
+            [outside(0), outside(1), outside(8)],
+            [1000, 100_000, 100_007]
+        );
         assert_eq!(namespaces.time_offsets, "boottime -3 5\n");
     }
 
