@@ -6,13 +6,13 @@
 //! that connects to port `P` of the host reaches who listens at the path of
 //! that socket with `_P` appended.
 //!
-//! From the guest inwards: [`queue_handler`] takes packets off the queues
-//! ([`buffer`], [`packet`]) and gives them to the [`muxer`], which finds the
-//! [`connection`] that each belongs to, or answers with one of the [`resets`].
-//! [`from_guest`], data is written straight from guest memory to a [`stream`]
-//! of the [`backend`]; what the stream does not take waits in the [`backlog`],
-//! whose size [`credit`] bounds. [`to_guest`], connections take turns, a packet
-//! each, and read from their streams straight into guest memory.
+//! Inside, from the guest on: `queue_handler` takes packets off the queues
+//! (`buffer`, `packet`) and gives them to the `muxer`, which finds the
+//! `connection` that each belongs to, or answers with one of the `resets`. Of a
+//! connection, `from_guest` writes data straight from guest memory to its
+//! `stream` of the `backend`; what that does not take waits in the `backlog`,
+//! whose size `credit` bounds. `to_guest` reads from the stream straight into
+//! guest memory; connections take turns at it, a packet each.
 
 mod backend;
 mod backlog;
