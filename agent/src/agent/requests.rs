@@ -17,7 +17,7 @@ use super::container::{Container, is_valid_id};
 use super::launch::{LaunchError, Order, Place};
 use super::process::{Phase, Process, ReplyTo};
 use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
-use crate::child::{self, Launch};
+use crate::child::{self, Init, Launch};
 use crate::config::{self, Config};
 use crate::error::remote;
 use crate::plan::{ContainerPlan, PlanError, ProcessPlan};
@@ -313,7 +313,11 @@ impl Agent {
         };
         let namespaces = plan.namespaces.to_join_for_exec();
         let child = |proof: &Forked, launch: Launch<'_>| {
-            child::run_exec(proof, init.as_fd(), namespaces, launch)
+            let init = Init {
+                pid,
+                pidfd: init.as_fd(),
+            };
+            child::run_exec(proof, init, namespaces, launch)
         };
         Ok(self.launch(order, &place, child)?)
     }

@@ -21,7 +21,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::WindowSize;
 use rustix::fs::{Mode, OFlags, Uid, open};
-use rustix::process::{setsid, umask};
+use rustix::process::{Pid, chroot, fchdir, setsid, umask};
 use rustix::system::{setdomainname, sethostname};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_no_new_privs};
 
@@ -59,16 +59,25 @@ pub(crate) fn run_init(proof: &Forked, plan: &ContainerPlan, launch: Launch<'_>)
     })
 }
 
+/// A container's init process, as one that joins it has to know it.
+#[derive(Clone, Copy)]
+pub(crate) struct Init<'a> {
+    /// Its id.
+    pub(crate) pid: Pid,
+    /// A handle on it.
+    pub(crate) pidfd: BorrowedFd<'a>,
+}
+
 /// Runs a further process in the container whose init process is `init`.
 /// Returns the code to exit with if it fails.
 pub(crate) fn run_exec(
     proof: &Forked,
-    init: BorrowedFd<'_>,
+    init: Init<'_>,
     namespaces: ThreadNameSpaceType,
     launch: Launch<'_>,
 ) -> u8 {
     let uid = launch.plan.uid;
-    run(proof, launch, Some(init), |terminal, control| {
+    run(proof, launch, Some(init.pidfd), |terminal, control| {
         set_up_exec(init, namespaces)?;
         terminal.map_or(Ok(()), |size| take_new_terminal(size, uid, control))
     })
@@ -130,10 +139,20 @@ fn set_up_init(
     terminal.map_or(Ok(()), |terminal| terminal.take(plan.process.uid))
 }
 
-fn set_up_exec(init: BorrowedFd<'_>, namespaces: ThreadNameSpaceType) -> Result<()> {
+fn set_up_exec(init: Init<'_>, namespaces: ThreadNameSpaceType) -> Result<()> {
     start_afresh()?;
     namespaces::hide_from_container()?;
-    move_into_thread_name_spaces(init, namespaces).step("join the container's namespaces")?;
+    // The id is init's: that the handle can be used afterwards says that it
+    // was still alive.
+    let root = format!("/proc/{}/root", init.pid.as_raw_pid());
+    let root = open(&root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .on_path("open the container's root", root)?;
+    move_into_thread_name_spaces(init.pidfd, namespaces).step("join the container's namespaces")?;
+    // Joining leads to the root of the mount namespace, which is the
+    // container's unless the agent itself is in a chroot.
+    fchdir(&root)
+        .and_then(|()| chroot("."))
+        .step("enter the container's root")?;
     if namespaces.contains(ThreadNameSpaceType::USER) {
         namespaces::become_root()?;
         namespaces::hide_from_container()?;

@@ -51,6 +51,12 @@ pub(crate) fn has_controllers() -> bool {
         .all(|name| controllers.contains(name))
 }
 
+/// Whether a user namespace can be made: the kernel refuses it in a chroot.
+pub(crate) fn has_user_namespaces() -> bool {
+    let status = Command::new("unshare").args(["--user", "true"]).status();
+    status.is_ok_and(|status| status.success())
+}
+
 impl TestAgent {
     pub(crate) fn start() -> Self {
         let directory = TempDir::with_prefix("agent-test-").unwrap();

@@ -239,6 +239,7 @@ fn kernel_parameters_are_set_in_the_namespaces() {
 
 #[test]
 fn a_user_namespace_maps_ids() {
+    user_namespaces_or_skip!();
     let mut agent = agent_or_skip!();
     let rootfs = Rootfs::new();
     std::os::unix::fs::chown(rootfs.path(), Some(100_000), Some(100_000)).unwrap();
@@ -264,6 +265,7 @@ fn a_user_namespace_maps_ids() {
 
 #[test]
 fn exec_joins_a_user_namespace() {
+    user_namespaces_or_skip!();
     let mut agent = agent_or_skip!();
     let rootfs = Rootfs::new();
     std::os::unix::fs::chown(rootfs.path(), Some(100_000), Some(100_000)).unwrap();

@@ -26,6 +26,16 @@ macro_rules! controllers_or_skip {
     };
 }
 
+/// Ends the test where no user namespace can be made, as in a chroot.
+macro_rules! user_namespaces_or_skip {
+    () => {
+        if !crate::client::has_user_namespaces() {
+            eprintln!("skipped: needs user namespaces");
+            return;
+        }
+    };
+}
+
 mod bundle;
 mod client;
 mod environment;
