@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use bulkhead_tests::{Outcome, World};
+use bulkhead_tests::{Outcome, World, machine_code};
 use serde_json::json;
 
 #[test]
@@ -117,7 +117,8 @@ fn more_memory_than_the_host_has() {
 fn guest_kernel_that_is_none() {
     let world = World::new();
     let kernel = world.path().join("vmlinux");
-    for (content, complaint) in [(&b"#!/bin/sh\n"[..], "ELF"), (&b"\x7fELF"[..], "truncated")] {
+    let whole = machine_code::kernel(machine_code::LOOP);
+    for (content, complaint) in [(&b"#!/bin/sh\n"[..], "ELF"), (&whole[..100], "truncated")] {
         fs::write(&kernel, content).unwrap();
         let bundle = world.bundle().shell("true");
         let outcome = Outcome::of(

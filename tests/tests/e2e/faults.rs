@@ -117,7 +117,10 @@ fn host_without_kvm_is_told_apart() {
     let world = World::new();
     let bundle = world.bundle().shell("true");
     for (preparation, complaint) in [
-        ("mount -t tmpfs tmpfs /dev", "/dev/kvm"),
+        (
+            "mount -t tmpfs tmpfs /dev && mknod -m 666 /dev/null c 1 3",
+            "/dev/kvm",
+        ),
         ("mount --bind /dev/null /dev/kvm", "KVM"),
     ] {
         let _ = run_after(preparation, &bundle)
