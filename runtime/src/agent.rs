@@ -19,7 +19,7 @@ const MAX_UNSENT: usize = 2 * frame::MAX_LEN;
 
 /// How long a guest that runs may take to answer a request that does not wait
 /// for anything.
-const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Why talking to the agent failed.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,7 @@ pub(crate) enum AgentError {
     #[error("the agent does not read its requests")]
     Stuck,
     /// The agent does not answer.
-    #[error("the agent did not answer within {} s", PATIENCE.as_secs())]
+    #[error("the agent did not answer in time")]
     Timeout,
     /// It answered something else.
     #[error("the agent gave an answer that does not belong to the request")]
@@ -91,10 +91,11 @@ impl Connection {
         })
     }
 
-    /// Connects to the agent of a running sandbox.
-    pub(crate) fn dial(dir: &SandboxDir) -> Result<Self, AgentError> {
+    /// Connects to the agent of a running sandbox, which has to take the
+    /// connection within `patience`.
+    pub(crate) fn dial(dir: &SandboxDir, patience: Duration) -> Result<Self, AgentError> {
         let mut stream = dir.connect().map_err(AgentError::Connect)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(patience))?;
         stream.write_all(format!("CONNECT {}\n", ports::AGENT).as_bytes())?;
         let answer = read_line(&mut stream)?;
         if !answer.starts_with(b"OK ") {
@@ -174,11 +175,16 @@ impl Connection {
         Ok(Some(Message::Hello(hello)))
     }
 
-    /// Sends one request and waits for its answer, which must come at once.
-    pub(crate) fn call(&mut self, body: RequestBody) -> Result<Response, AgentError> {
+    /// Sends one request and waits for its answer, which has to come within
+    /// `patience`.
+    pub(crate) fn call(
+        &mut self,
+        body: RequestBody,
+        patience: Duration,
+    ) -> Result<Response, AgentError> {
         const ID: u64 = 1;
         self.send(ID, body)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         loop {
             let mut waiter = Waiter::new();
             self.register((), &mut waiter);
@@ -269,11 +275,14 @@ pub(crate) mod tests {
                 frame::write(&mut stream, &Reply { id, result }).unwrap();
             }
         });
-        let mut connection = Connection::dial(&dir).unwrap();
+        let mut connection = Connection::dial(&dir, PATIENCE).unwrap();
         let response = connection
-            .call(RequestBody::Start {
-                container: "a".into(),
-            })
+            .call(
+                RequestBody::Start {
+                    container: "a".into(),
+                },
+                PATIENCE,
+            )
             .unwrap();
         assert_eq!(response, Response::Done);
         agent.join().unwrap();
@@ -297,11 +306,14 @@ pub(crate) mod tests {
             )
             .unwrap();
         });
-        let mut connection = Connection::dial(&dir).unwrap();
+        let mut connection = Connection::dial(&dir, PATIENCE).unwrap();
         let error = connection
-            .call(RequestBody::Status {
-                container: "a".into(),
-            })
+            .call(
+                RequestBody::Status {
+                    container: "a".into(),
+                },
+                PATIENCE,
+            )
             .unwrap_err();
         assert_eq!(error.to_string(), "no a here");
     }
@@ -312,21 +324,30 @@ pub(crate) mod tests {
             container: "a".into(),
         };
         let (_directory, dir, _agent) = agent(drop);
-        let error = Connection::dial(&dir).unwrap().call(status()).unwrap_err();
+        let error = Connection::dial(&dir, PATIENCE)
+            .unwrap()
+            .call(status(), PATIENCE)
+            .unwrap_err();
         assert!(matches!(error, AgentError::Closed), "{error:?}");
 
         let (_directory, dir, _agent) = agent(|mut stream| {
             frame::write(&mut stream, &hello(VERSION + 1)).unwrap();
             let _ = stream.read(&mut [0]);
         });
-        let error = Connection::dial(&dir).unwrap().call(status()).unwrap_err();
+        let error = Connection::dial(&dir, PATIENCE)
+            .unwrap()
+            .call(status(), PATIENCE)
+            .unwrap_err();
         assert!(matches!(error, AgentError::Version { theirs } if theirs == VERSION + 1));
 
         let (_directory, dir, _agent) = agent(|mut stream| {
             stream.write_all(&[0xff; 64]).unwrap();
             let _ = stream.read(&mut [0]);
         });
-        let error = Connection::dial(&dir).unwrap().call(status()).unwrap_err();
+        let error = Connection::dial(&dir, PATIENCE)
+            .unwrap()
+            .call(status(), PATIENCE)
+            .unwrap_err();
         assert!(matches!(error, AgentError::Protocol(_)), "{error:?}");
     }
 
@@ -335,12 +356,12 @@ pub(crate) mod tests {
         let directory = tempfile::tempdir().unwrap();
         let dir = SandboxDir::open(directory.path()).unwrap();
         assert!(matches!(
-            Connection::dial(&dir),
+            Connection::dial(&dir, PATIENCE),
             Err(AgentError::Connect(_))
         ));
         let listener = UnixListener::bind(directory.path().join("vsock.sock")).unwrap();
         let vmm = thread::spawn(move || drop(listener.accept().unwrap()));
-        let error = Connection::dial(&dir).unwrap_err();
+        let error = Connection::dial(&dir, PATIENCE).unwrap_err();
         assert!(
             matches!(error, AgentError::Refused | AgentError::Io(_)),
             "{error:?}"

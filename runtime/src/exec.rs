@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use bulkhead_protocol::{ExecProcess, ExitStatus, Json, ProcessId, RemoteError, RequestBody};
 use oci_spec::runtime::{Process, Spec};
 
-use crate::agent::{AgentError, Connection};
+use crate::agent::{self, AgentError, Connection};
 use crate::attached::{Attached, Progress, Screen, Source};
 use crate::clock::Moment;
 use crate::events::Waiter;
@@ -104,11 +104,11 @@ impl Exec<'_> {
             id: self.id.clone(),
             source,
         };
-        let agent = Connection::dial(dir).map_err(failed)?;
+        let connection = Connection::dial(dir, agent::PATIENCE).map_err(failed)?;
         let (local, screen) = self.open_stdio()?;
         let streams = Streams::listen(dir, local).map_err(ExecError::io("listen for streams"))?;
         let (process, request) = self.request(&streams)?;
-        let mut attached = Attached::new(process, agent, streams, screen);
+        let mut attached = Attached::new(process, connection, streams, screen);
         attached.exec(request).map_err(failed)?;
 
         let mut session = Session {

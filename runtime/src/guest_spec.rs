@@ -4,12 +4,13 @@
 //! shares; what concerns only the host is taken out.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_fsd::Export;
 use oci_spec::runtime::{Linux, Mount, Spec};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::bundle::Bundle;
 use crate::id::ContainerId;
@@ -67,8 +68,9 @@ impl GuestSpec {
         let mut exports = Vec::new();
 
         let name = shared.join("rootfs");
+        let is_complete = is_complete(&bundle.rootfs, &spec);
         if let Some(root) = spec.root_mut() {
-            let read_only = root.readonly().unwrap_or(false);
+            let read_only = root.readonly().unwrap_or(false) && is_complete;
             root.set_path(Path::new(SHARED).join(&name));
             exports.push(Export {
                 name,
@@ -85,6 +87,30 @@ impl GuestSpec {
         forget_host(&mut spec);
         Ok(Self { spec, exports })
     }
+}
+
+/// Whether the root file system has everything that the agent would have to
+/// make in it: mount points, and the working directory. If so, a root that is
+/// read-only for the container can be so for the whole guest.
+fn is_complete(rootfs: &Path, spec: &Spec) -> bool {
+    let Ok(root) = File::open(rootfs) else {
+        return false;
+    };
+    let exists = |path: &Path| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(&root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT).is_ok()
+    };
+    let mounts: Vec<_> = spec
+        .mounts()
+        .iter()
+        .flatten()
+        .map(Mount::destination)
+        .collect();
+    let is_within = |path: &Path| mounts.iter().any(|m| path != *m && path.starts_with(m));
+    let cwd = spec.process().as_ref().map(oci_spec::runtime::Process::cwd);
+    mounts.iter().copied().chain(cwd).all(|path| is_within(path) || exists(path))
+        // Else the devices every container has would be made in the root.
+        && mounts.iter().any(|mount| *mount == Path::new("/dev"))
 }
 
 fn is_bind(mount: &Mount) -> bool {
@@ -196,6 +222,33 @@ mod tests {
             read_only: false,
         };
         assert_eq!(guest.exports, [export]);
+    }
+
+    #[test]
+    fn root_is_shared_read_only_if_nothing_is_missing_in_it() {
+        let is_read_only = |config: &serde_json::Value| {
+            let directory = bundle_with(config);
+            fs::create_dir_all(directory.path().join("rootfs/dev")).unwrap();
+            std::os::unix::fs::symlink("/dev", directory.path().join("rootfs/link")).unwrap();
+            let bundle = Bundle::load(directory.path()).unwrap();
+            let guest = GuestSpec::new(&ContainerId::parse("box").unwrap(), &bundle).unwrap();
+            guest.exports[0].read_only
+        };
+        let tmpfs = |destination: &str| json!({ "destination": destination, "type": "tmpfs" });
+        let mut config = minimal();
+        config["root"]["readonly"] = json!(true);
+        assert!(!is_read_only(&config), "devices are made in the root");
+        config["mounts"] = json!([tmpfs("/dev"), tmpfs("/dev/shm"), tmpfs("/link")]);
+        assert!(is_read_only(&config));
+        config["mounts"] = json!([tmpfs("/dev"), tmpfs("/data")]);
+        assert!(!is_read_only(&config), "a mount point is missing");
+        config["mounts"] = json!([tmpfs("/dev")]);
+        config["process"]["cwd"] = json!("/srv");
+        assert!(!is_read_only(&config), "the working directory is missing");
+        config["process"]["cwd"] = json!("/dev/shm");
+        assert!(is_read_only(&config));
+        config["root"]["readonly"] = json!(false);
+        assert!(!is_read_only(&config), "nobody asked");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::Duration;
 
+use super::kill;
 use crate::context::Context;
 use crate::error::Error;
 use crate::events::wait_readable;
@@ -52,7 +53,7 @@ fn remove(context: &Context, id: &ContainerId, force: bool) -> Result<(), Error>
             });
         }
         // Not while we hold the record: the monitor writes to it.
-        end(state, status)?;
+        end(context, state, status)?;
     }
     // A monitor in the foreground removes the record itself.
     let entry = context.store.entry(id)?;
@@ -60,24 +61,26 @@ fn remove(context: &Context, id: &ContainerId, force: bool) -> Result<(), Error>
     Ok(entry.remove()?)
 }
 
-/// Ends what is left of the container: its microVM, and by that its monitor.
-fn end(state: &State, status: Status) -> Result<(), Error> {
+/// Ends what is left of the container; its monitor does most of it.
+fn end(context: &Context, state: &State, status: Status) -> Result<(), Error> {
     let failed = || Error::io("end the processes of", state.id.as_str());
-    if status != Status::Stopped
-        && let Some(vmm) = state.vmm
-    {
-        vmm.kill().map_err(failed())?;
+    match (status, state.vmm) {
+        (Status::Created | Status::Running, _) => kill::kill(context, state, false)?,
+        (Status::Creating, Some(vmm)) => vmm.kill().map_err(failed())?,
+        (Status::Creating | Status::Stopped, _) => {}
     }
-    await_end(state.monitor).map_err(failed())
-}
-
-fn await_end(process: ProcessRef) -> std::io::Result<()> {
-    let Some(handle) = process.open()? else {
+    let processes = state.vmm.into_iter().chain([state.monitor]);
+    if ends_within_grace(state.monitor).map_err(failed())? {
         return Ok(());
-    };
-    if !wait_readable(handle.as_fd(), GRACE) {
-        process.kill()?;
-        wait_readable(handle.as_fd(), GRACE);
+    }
+    for process in processes {
+        process.kill().map_err(failed())?;
+        ends_within_grace(process).map_err(failed())?;
     }
     Ok(())
+}
+
+fn ends_within_grace(process: ProcessRef) -> std::io::Result<bool> {
+    let handle = process.open()?;
+    Ok(handle.is_none_or(|handle| wait_readable(handle.as_fd(), GRACE)))
 }

@@ -1,13 +1,19 @@
 //! `bulkhead kill`: sends a signal to a container.
 
+use std::time::Duration;
+
 use bulkhead_protocol::{ProcessId, RequestBody};
 
-use crate::agent::Connection;
+use crate::agent::{Connection, PATIENCE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::signals;
 use crate::state::State;
+
+/// How long a guest may take to kill a container before it is ended itself,
+/// which comes to the same.
+const KILL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `kill`.
 #[derive(Debug, clap::Args)]
@@ -36,15 +42,30 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
             hint: "",
         });
     }
-    match send(context, &id, signal, args.all) {
-        Ok(()) => Ok(0),
-        // A guest that does not answer can still be ended.
-        Err(_) if signal == signals::KILL && kill_sandbox(&state) => Ok(0),
-        Err(error) => Err(error),
+    if signal == signals::KILL {
+        return kill(context, &state, args.all).map(|()| 0);
+    }
+    send(context, &id, signal, args.all, PATIENCE).map(|()| 0)
+}
+
+/// Kills a container, and if its guest does not answer, that.
+pub(super) fn kill(context: &Context, state: &State, all: bool) -> Result<(), Error> {
+    let sent = send(context, &state.id, signals::KILL, all, KILL_PATIENCE);
+    match (sent, state.vmm) {
+        (Err(_), Some(vmm)) => vmm
+            .kill()
+            .map_err(Error::io("kill the VMM of", state.id.as_str())),
+        (sent, _) => sent,
     }
 }
 
-fn send(context: &Context, id: &ContainerId, signal: u8, all: bool) -> Result<(), Error> {
+fn send(
+    context: &Context,
+    id: &ContainerId,
+    signal: u8,
+    all: bool,
+    patience: Duration,
+) -> Result<(), Error> {
     let dir = context.sandbox_dir(id)?;
     let process = ProcessId {
         container: id.to_string(),
@@ -55,7 +76,8 @@ fn send(context: &Context, id: &ContainerId, signal: u8, all: bool) -> Result<()
         signal,
         all,
     };
-    match Connection::dial(&dir).and_then(|mut agent| agent.call(request)) {
+    let sent = Connection::dial(&dir, patience).and_then(|mut agent| agent.call(request, patience));
+    match sent {
         Ok(_) => Ok(()),
         Err(source) => Err(Error::Agent {
             verb: "kill",
@@ -63,9 +85,4 @@ fn send(context: &Context, id: &ContainerId, signal: u8, all: bool) -> Result<()
             source,
         }),
     }
-}
-
-/// Ends the container's microVM; its monitor does the rest.
-fn kill_sandbox(state: &State) -> bool {
-    state.vmm.is_some_and(|vmm| vmm.kill().is_ok())
 }

@@ -14,6 +14,7 @@ pub(crate) mod start;
 pub(crate) mod state;
 pub(crate) mod vmm;
 
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -71,6 +72,13 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Gives the process a name for `ps`; it was started by way of
+/// `/proc/self/exe`, and would be called so.
+fn name_process(name: &CStr) {
+    // It is only a name.
+    let _ = rustix::thread::set_name(name);
 }
 
 /// Writes a pid file so that whoever reads it finds all of it or nothing.

@@ -33,6 +33,7 @@ pub(crate) struct Args {
 
 /// Runs the container; its exit code is this process's.
 pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
+    super::name_process(c"bulkhead-mon");
     let mut reporter = Reporter::open(&args.report).map_err(Error::io("open", &args.report))?;
     let job = Job {
         id: ContainerId::parse(&args.id)?,

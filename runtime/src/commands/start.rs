@@ -2,7 +2,7 @@
 
 use bulkhead_protocol::RequestBody;
 
-use crate::agent::{AgentError, Connection};
+use crate::agent::{AgentError, Connection, PATIENCE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::ContainerId;
@@ -32,7 +32,7 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
     let request = RequestBody::Start {
         container: id.to_string(),
     };
-    match Connection::dial(&dir).and_then(|mut agent| agent.call(request)) {
+    match Connection::dial(&dir, PATIENCE).and_then(|mut agent| agent.call(request, PATIENCE)) {
         Ok(_) => {}
         Err(AgentError::Remote(error)) if command_exit_code(&error).is_some() => {
             return Err(Error::Command { id, error });

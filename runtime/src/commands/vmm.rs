@@ -18,6 +18,7 @@ pub(crate) struct Args {
 
 /// Runs the microVM to its end; the exit code tells how it came.
 pub(crate) fn execute(args: &Args) -> Result<u8, Error> {
+    super::name_process(c"bulkhead-vmm");
     signals::unblock().map_err(Error::io("unblock signals for", "the VMM"))?;
     let text = fs::read(&args.config).map_err(Error::io("read", &args.config))?;
     let config: Config = serde_json::from_slice(&text).map_err(|source| Error::Content {

@@ -377,7 +377,7 @@ fn start_vmm(
     file.rewind()?;
     let mut command = this_program("vmm");
     command
-        .args(["--config", "/dev/stdin"])
+        .args(["--config", "/proc/self/fd/0"])
         .stdin(file)
         .current_dir(dir.path());
     spawn(dir, &mut command, "vmm.log")
