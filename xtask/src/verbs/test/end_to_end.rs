@@ -117,7 +117,10 @@ fn executable(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
     let found = messages.lines().find_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         let target = &message["target"];
-        let is_it = target["kind"][0] == kind && target["name"] == name;
+        // A binary is built twice: as itself, and as its own unit tests.
+        let is_tests = message["profile"]["test"] == true;
+        let is_it =
+            target["kind"][0] == kind && target["name"] == name && is_tests == (kind == "test");
         let path = message["executable"].as_str()?;
         is_it.then(|| PathBuf::from(path))
     });
@@ -127,21 +130,35 @@ fn executable(messages: &str, kind: &str, name: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::executable;
+    use serde_json::json;
     use std::path::Path;
 
     #[test]
     fn a_program_is_found_among_cargos_messages() {
-        let messages = concat!(
-            r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"x"},"executable":null}"#,
-            "\n",
-            r#"{"reason":"compiler-artifact","target":{"kind":["test"],"name":"e2e"},"executable":"/t/e2e-1"}"#,
-            "\n",
-            r#"{"reason":"build-finished","success":true}"#,
+        let artifact = |kind: &str, name: &str, is_test: bool, path: &str| {
+            json!({
+                "reason": "compiler-artifact",
+                "target": {"kind": [kind], "name": name},
+                "profile": {"test": is_test},
+                "executable": path,
+            })
+        };
+        let messages = [
+            artifact("bin", "probe", true, "/deps/probe-1"),
+            artifact("bin", "probe", false, "/probe"),
+            artifact("test", "e2e", true, "/deps/e2e-1"),
+            json!({"reason": "build-finished", "success": true}),
+        ]
+        .map(|message| message.to_string())
+        .join("\n");
+        assert_eq!(
+            executable(&messages, "test", "e2e").unwrap(),
+            Path::new("/deps/e2e-1")
         );
         assert_eq!(
-            executable(messages, "test", "e2e").unwrap(),
-            Path::new("/t/e2e-1")
+            executable(&messages, "bin", "probe").unwrap(),
+            Path::new("/probe")
         );
-        assert!(executable(messages, "bin", "probe").is_err());
+        assert!(executable(&messages, "bin", "other").is_err());
     }
 }
