@@ -55,7 +55,7 @@ impl Vm {
         let (control, console) = (self.control.clone(), self.console.clone());
         let mut running = self.start()?;
         let reason = running.drive();
-        running.stop();
+        let machine = running.stop();
 
         console.finish_line();
         let console_tail = match reason {
@@ -66,6 +66,9 @@ impl Vm {
             reason: reason.clone(),
             console_tail,
         });
+        // KVM takes tens of milliseconds to dissolve a virtual machine. Nobody
+        // has to wait for that to learn of its end.
+        drop(machine);
         Ok(reason)
     }
 
@@ -81,7 +84,7 @@ impl Vm {
             stop: self.stop,
             control: self.control,
             fs_backends: self.fs_backends,
-            _machine: self.machine,
+            machine: self.machine,
         })
     }
 }
@@ -95,8 +98,7 @@ struct Running {
     stop: Stop,
     control: Control,
     fs_backends: Vec<UnixStream>,
-    /// Dropped after the vCPUs.
-    _machine: VmWithMemory,
+    machine: VmWithMemory,
 }
 
 impl Running {
@@ -125,8 +127,8 @@ impl Running {
         }
     }
 
-    /// Ends the vCPUs.
-    fn stop(mut self) {
+    /// Ends the vCPUs. What is left is the machine without them.
+    fn stop(mut self) -> VmWithMemory {
         // A vCPU's thread may be waiting for an answer: from a backend, which
         // this ends, or from the event loop, which therefore goes on.
         for backend in &self.fs_backends {
@@ -136,5 +138,7 @@ impl Running {
         while self.threads.any_alive() && self.event_loop.run_once().is_ok() {}
         // With a loop that failed, whoever waits for it is told so by its end.
         drop(self.event_loop);
+        drop(self.threads);
+        self.machine
     }
 }

@@ -26,6 +26,7 @@ const SEGMENT_LOAD: u32 = 1;
 const SEGMENT_WRITABLE: u32 = 1 << 1;
 const SECTION_PROGBITS: u32 = 1;
 const SECTION_ALLOCATED: u64 = 1 << 1;
+const SECTION_EXECUTABLE: u64 = 1 << 2;
 
 /// Why an image cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -296,7 +297,9 @@ impl Segment {
     /// Linux keeps code and read-only data for good, and gives the gaps between
     /// them, like all writable pages it is done with, to its page allocator.
     /// Only whole pages inside a section of a read-only segment are therefore
-    /// sure not to become a buffer one day.
+    /// sure not to become a buffer one day. Code would be, too, but Linux
+    /// patches nearly each page of it as it boots, and a page that is first
+    /// mapped and then copied costs two faults.
     fn pieces(&self, sections: &[Section]) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut done = self.offset;
@@ -326,7 +329,7 @@ impl Segment {
     }
 }
 
-/// Where a section with contents is in the file.
+/// Where a section of data is in the file.
 struct Section {
     offset: u64,
     end: u64,
@@ -337,7 +340,7 @@ impl Section {
         let u64_at = |at: usize| u64::from_le_bytes(array(header, at));
         let (offset, size) = (u64_at(24), u64_at(32));
         let loaded = u32::from_le_bytes(array(header, 4)) == SECTION_PROGBITS
-            && u64_at(8) & SECTION_ALLOCATED != 0;
+            && u64_at(8) & (SECTION_ALLOCATED | SECTION_EXECUTABLE) == SECTION_ALLOCATED;
         // Far from overflow when rounded up to a page.
         let end = offset
             .checked_add(size)

@@ -110,7 +110,7 @@ fn writable_segment_is_copied() {
 }
 
 #[test]
-fn whole_pages_of_read_only_sections_are_mapped() {
+fn whole_pages_of_read_only_data_are_mapped() {
     let sections = [0x20_0000..0x20_1800, 0x20_3000..0x20_5000];
     let plan = TestImage::new(0x100_0000, &[text()], &sections)
         .plan()
@@ -128,6 +128,14 @@ fn whole_pages_of_read_only_sections_are_mapped() {
             (0x100_3000, 0x2000, true),
         ]
     );
+}
+
+#[test]
+fn code_is_copied() {
+    let mut image = TestImage::new(0x100_0000, &[text()], &[0x20_0000..0x20_5000]);
+    image.section_headers[8] |= SECTION_EXECUTABLE as u8;
+    let plan = image.plan().unwrap();
+    assert!(plan.pieces.iter().all(|piece| !piece.mappable));
 }
 
 #[test]
