@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 /// How long a test waits for something that must happen. Emulated hosts are
 /// some fifty times slower than real ones.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Polls until `condition` holds.
 ///
