@@ -53,15 +53,7 @@ impl Hierarchy {
     pub(crate) fn open(path: PathBuf) -> Result<Self, CgroupError> {
         let open = || -> io::Result<OwnedFd> {
             let directory = rustix::fs::open(&path, DIRECTORY, Mode::empty())?;
-            let controllers = read_file(directory.as_fd(), "cgroup.controllers")?;
-            for controller in controllers.split_whitespace() {
-                // Some cannot be handed on, depending on their state.
-                let _ = write_file(
-                    directory.as_fd(),
-                    "cgroup.subtree_control",
-                    &format!("+{controller}"),
-                );
-            }
+            delegate_controllers(directory.as_fd())?;
             Ok(directory)
         };
         match open() {
@@ -103,6 +95,24 @@ impl Hierarchy {
             .map_err(|_| io::ErrorKind::NotFound)?;
         Ok(open_beneath(self.directory.as_fd(), relative)?)
     }
+}
+
+/// Hands a cgroup's controllers on to those below it. In one write, as each
+/// one waits for all processors; one by one if some cannot be handed on.
+fn delegate_controllers(directory: BorrowedFd<'_>) -> io::Result<()> {
+    let delegate = |change: &str| write_file(directory, "cgroup.subtree_control", change);
+    let controllers = read_file(directory, "cgroup.controllers")?;
+    let changes: Vec<_> = controllers
+        .split_whitespace()
+        .map(|name| format!("+{name}"))
+        .collect();
+    if changes.is_empty() || delegate(&changes.join(" ")).is_ok() {
+        return Ok(());
+    }
+    for change in changes {
+        let _ = delegate(&change);
+    }
+    Ok(())
 }
 
 /// The path in the unified hierarchy, a line `0::/path`.
