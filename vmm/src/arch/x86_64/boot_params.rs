@@ -24,7 +24,7 @@ pub struct Range {
 /// Writes the boot parameters of a guest with `ram_size` bytes of RAM.
 ///
 /// `cmdline_size` counts the terminating zero of the command line at
-/// [`CMDLINE`](super::layout::CMDLINE).
+/// [`CMDLINE`].
 pub fn write(
     memory: &GuestMemory,
     ram_size: u64,

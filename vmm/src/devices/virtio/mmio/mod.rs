@@ -1,6 +1,6 @@
 //! The MMIO transport (virtio 1.3, 4.2; version 2 registers only).
 //!
-//! [`transport`] holds the registers and the status state machine, [`queue`]
+//! [`transport`] holds the registers and the status state machine, `queue`
 //! what the driver tells of a queue, [`slots`] places devices in the machine.
 
 mod queue;
