@@ -3,16 +3,12 @@
 
 use seccompiler::sock_filter;
 
-const CLONE3: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/clone3.bpf"));
 const SERVER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/server.bpf"));
 
-/// Installs the filters for this thread and those it will start. A call
+/// Installs the filter for this thread and those it will start. A call
 /// outside of the list ends the process.
 pub(crate) fn install() -> Result<(), seccompiler::Error> {
-    for program in [CLONE3, SERVER] {
-        seccompiler::apply_filter(&decode(program))?;
-    }
-    Ok(())
+    seccompiler::apply_filter(&decode(SERVER))
 }
 
 /// The build script writes each instruction as the kernel lays it out.
@@ -38,11 +34,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_end_in_a_verdict() {
+    fn filter_ends_in_a_verdict() {
         // BPF_RET | BPF_K
         const RETURN: u16 = 0x06;
-        for program in [CLONE3, SERVER] {
-            assert_eq!(decode(program).last().unwrap().code, RETURN);
-        }
+        assert_eq!(decode(SERVER).last().unwrap().code, RETURN);
     }
 }

@@ -88,12 +88,6 @@ pub(crate) enum Command {
     /// Stand for a container in the background
     #[command(hide = true)]
     Monitor(commands::monitor::Args),
-    /// Run a microVM
-    #[command(hide = true)]
-    Vmm(commands::vmm::Args),
-    /// Serve files to a microVM
-    #[command(hide = true)]
-    Fsd(commands::fsd::Args),
 }
 
 #[cfg(test)]

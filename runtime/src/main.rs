@@ -49,12 +49,19 @@ const EXEC_FAILURE: u8 = 255;
 
 fn main() -> ExitCode {
     let started = Moment::now();
-    let cli = Cli::parse();
-    let failure = match cli.command {
-        Command::Exec(_) => EXEC_FAILURE,
-        _ => FAILURE,
+    let (result, failure) = match std::env::args_os().nth(1) {
+        Some(verb) if verb == "vmm" => (execute_internal(commands::vmm::execute), FAILURE),
+        Some(verb) if verb == "fsd" => (execute_internal(commands::fsd::execute), FAILURE),
+        _ => {
+            let cli = Cli::parse();
+            let failure = match cli.command {
+                Command::Exec(_) => EXEC_FAILURE,
+                _ => FAILURE,
+            };
+            (execute(cli, started), failure)
+        }
     };
-    match execute(cli, started) {
+    match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             logging::report(&error);
@@ -63,26 +70,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// A verb by which a sandbox starts this program. Parsed apart from the
+/// others: a start waits for it, and building their parser takes longer than
+/// all else that such a process does before its work.
+fn execute_internal<A: Parser>(verb: fn(A) -> Result<u8, Error>) -> Result<u8, Error> {
+    let args = A::parse_from(std::env::args_os().skip(1));
+    logging::init(None, logging::Format::Text, false)?;
+    verb(args)
+}
+
 fn execute(cli: Cli, started: Moment) -> Result<u8, Error> {
-    logging::init(
-        cli.global.log.as_deref(),
-        cli.global.log_format,
-        cli.global.debug,
-    )?;
+    let global = &cli.global;
+    logging::init(global.log.as_deref(), global.log_format, global.debug)?;
     let context = Context::new(cli.global, started)?;
-    match cli.command {
-        Command::Run(args) => commands::run::execute(&context, args),
-        Command::Create(args) => commands::create::execute(&context, &args),
-        Command::Start(args) => commands::start::execute(&context, &args),
-        Command::State(args) => commands::state::execute(&context, &args),
-        Command::Kill(args) => commands::kill::execute(&context, &args),
-        Command::Delete(args) => commands::delete::execute(&context, &args),
-        Command::Exec(args) => commands::exec::execute(&context, &args),
-        Command::List(args) => commands::list::execute(&context, &args),
-        Command::Spec(args) => commands::spec::execute(&args),
-        Command::Check(args) => commands::check::execute(&args),
-        Command::Monitor(args) => commands::monitor::execute(&context, args),
-        Command::Vmm(args) => commands::vmm::execute(&args),
-        Command::Fsd(args) => commands::fsd::execute(args),
-    }
+    commands::execute(cli.command, &context)
 }

@@ -32,8 +32,8 @@ pub(crate) struct Resources {
 pub(crate) struct Host {
     /// Its memory in MiB.
     pub(crate) memory_mib: u64,
-    /// Its CPUs.
-    pub(crate) cpus: u32,
+    /// Tells how many CPUs it has; that takes a while, and is seldom asked.
+    pub(crate) cpus: fn() -> u32,
 }
 
 /// Why a microVM of the size asked for cannot be had.
@@ -67,7 +67,7 @@ impl Host {
         let info = rustix::system::sysinfo();
         Self {
             memory_mib: (info.totalram * u64::from(info.mem_unit)) >> 20,
-            cpus: std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            cpus: || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
         }
     }
 }
@@ -88,7 +88,7 @@ impl Resources {
         }
         let vcpus = match annotation(spec, VCPUS_ANNOTATION, 1)? {
             Some(count) => u32::try_from(count).unwrap_or(u32::MAX),
-            None => cpus_for_quota(spec).min(host.cpus),
+            None => quota_in_cpus(spec).map_or(1, |cpus| cpus.min((host.cpus)())),
         };
         Ok(Self { memory_mib, vcpus })
     }
@@ -131,23 +131,16 @@ fn memory_for_limit(spec: &Spec) -> u64 {
     })
 }
 
-fn cpus_for_quota(spec: &Spec) -> u32 {
-    let resources = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.resources().as_ref());
-    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
-    let quota = cpu
-        .and_then(|cpu| u64::try_from(cpu.quota()?).ok())
-        .filter(|&quota| quota > 0);
+/// As many CPUs as it takes to use up the quota, if there is one.
+fn quota_in_cpus(spec: &Spec) -> Option<u32> {
+    let resources = spec.linux().as_ref()?.resources().as_ref()?;
+    let cpu = resources.cpu().as_ref()?;
+    let quota = u64::try_from(cpu.quota()?)
+        .ok()
+        .filter(|&quota| quota > 0)?;
     // The period's default is the kernel's: 100 ms.
-    let period = cpu
-        .and_then(oci_spec::runtime::LinuxCpu::period)
-        .unwrap_or(100_000)
-        .max(1);
-    quota.map_or(1, |quota| {
-        u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX)
-    })
+    let period = cpu.period().unwrap_or(100_000).max(1);
+    Some(u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -158,7 +151,7 @@ mod tests {
 
     const HOST: Host = Host {
         memory_mib: 4096,
-        cpus: 4,
+        cpus: || 4,
     };
 
     fn resources(
@@ -231,7 +224,7 @@ mod tests {
     #[test]
     fn quota_does_not_exceed_the_host() {
         let size = resources(&json!({}), &json!({ "cpu": { "quota": 6_400_000 } })).unwrap();
-        assert_eq!(size.vcpus, HOST.cpus);
+        assert_eq!(size.vcpus, 4);
     }
 
     #[test]

@@ -78,9 +78,11 @@ impl Status {
         self == Self::Created
     }
 
-    /// Whether there is a process that a signal could be sent to.
+    /// Whether there may be a process that a signal could be sent to. What is
+    /// recorded as being created may run already: its first output can be seen
+    /// before that is written down.
     pub(crate) fn can_signal(self) -> bool {
-        matches!(self, Self::Created | Self::Running)
+        self != Self::Stopped
     }
 
     /// Whether a further process can be added.
@@ -195,7 +197,7 @@ pub(crate) mod tests {
                 .collect::<Vec<_>>()
         };
         assert_eq!(allowed(Status::can_start), [Created]);
-        assert_eq!(allowed(Status::can_signal), [Created, Running]);
+        assert_eq!(allowed(Status::can_signal), [Creating, Created, Running]);
         assert_eq!(allowed(Status::can_exec), [Running]);
         assert_eq!(allowed(Status::can_delete), [Created, Stopped]);
     }

@@ -64,10 +64,8 @@ fn remove(context: &Context, id: &ContainerId, force: bool) -> Result<(), Error>
 /// Ends what is left of the container; its monitor does most of it.
 fn end(context: &Context, state: &State, status: Status) -> Result<(), Error> {
     let failed = || Error::io("end the processes of", state.id.as_str());
-    match (status, state.vmm) {
-        (Status::Created | Status::Running, _) => kill::kill(context, state, false)?,
-        (Status::Creating, Some(vmm)) => vmm.kill().map_err(failed())?,
-        (Status::Creating | Status::Stopped, _) => {}
+    if status.can_signal() {
+        kill::kill(context, state, false)?;
     }
     let processes = state.vmm.into_iter().chain([state.monitor]);
     if ends_within_grace(state.monitor).map_err(failed())? {

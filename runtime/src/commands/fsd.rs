@@ -11,7 +11,8 @@ use crate::error::Error;
 use crate::signals;
 
 /// Arguments of `fsd`. Standard input is the listening vhost-user socket.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, clap::Parser)]
+#[command(name = "bulkhead fsd", about = "Serves files to a microVM (internal)")]
 pub(crate) struct Args {
     /// Show the guest a directory or file under this name
     #[arg(long, value_name = "NAME=PATH", value_parser = parse_export)]

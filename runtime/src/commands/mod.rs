@@ -20,6 +20,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::cli::Command;
+use crate::context::Context;
 use crate::error::Error;
 
 /// How long a guest may take to be up, in seconds. Real hosts need less than
@@ -72,6 +74,23 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "not a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Executes a verb, and returns the exit code.
+pub(crate) fn execute(command: Command, context: &Context) -> Result<u8, Error> {
+    match command {
+        Command::Run(args) => run::execute(context, args),
+        Command::Create(args) => create::execute(context, &args),
+        Command::Start(args) => start::execute(context, &args),
+        Command::State(args) => state::execute(context, &args),
+        Command::Kill(args) => kill::execute(context, &args),
+        Command::Delete(args) => delete::execute(context, &args),
+        Command::Exec(args) => exec::execute(context, &args),
+        Command::List(args) => list::execute(context, &args),
+        Command::Spec(args) => spec::execute(&args),
+        Command::Check(args) => check::execute(&args),
+        Command::Monitor(args) => monitor::execute(context, args),
+    }
 }
 
 /// Gives the process a name for `ps`; it was started by way of
