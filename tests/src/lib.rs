@@ -30,8 +30,16 @@ pub const PATIENCE: Duration = Duration::from_mins(5);
 ///
 /// # Panics
 /// If it does not hold within [`PATIENCE`].
-pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_within(PATIENCE, what, condition);
+}
+
+/// Polls until `condition` holds, for something that is known to take longer.
+///
+/// # Panics
+/// If it does not hold within `patience`.
+pub fn wait_until_within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < deadline, "timed out waiting until {what}");
         std::thread::sleep(Duration::from_millis(20));

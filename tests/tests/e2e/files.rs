@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
-use bulkhead_tests::{World, wait_until};
+use bulkhead_tests::{World, wait_until_within};
 use serde_json::json;
 
 #[test]
@@ -114,7 +115,7 @@ fn walking_many_files_does_not_exhaust_descriptors() {
     let world = World::new();
     let bundle = world
         .bundle()
-        .shell("ls -lR /tree | grep -c '^-'; touch /walked; read line");
+        .shell("find /tree -type f -size 0 | wc -l; touch /walked; read line");
     for directory in 0..DIRECTORIES {
         let directory = bundle.file(&format!("/tree/{directory}"));
         fs::create_dir_all(&directory).unwrap();
@@ -124,7 +125,9 @@ fn walking_many_files_does_not_exhaust_descriptors() {
     }
     let mut running = bundle.start();
     let mut most = 0;
-    wait_until("the tree is walked", || {
+    // Milliseconds a file, where each instruction of a guest's guest is emulated.
+    let patience = Duration::from_mins(15);
+    wait_until_within(patience, "the tree is walked", || {
         let open = world.processes("fsd").into_iter().map(descriptors).max();
         most = most.max(open.unwrap_or(0));
         bundle.file("/walked").exists()
