@@ -71,7 +71,8 @@ impl<W: Write> Image<W> {
             .character_device("dev/console", 0o600, (5, 1))?;
         self.busybox("bin")?;
         self.archive.file("init", 0o755, INIT.as_bytes())?;
-        self.archive.file("job", 0o755, job.script().as_bytes())?;
+        self.archive
+            .file("job", 0o755, job.script(root).as_bytes())?;
         let settings = format!("PORTS={}\nROOT={}\n", ports.name(), root.name());
         self.archive.file("settings", 0o644, settings.as_bytes())?;
         let mut visible = String::new();

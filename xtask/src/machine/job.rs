@@ -1,6 +1,6 @@
 //! What is to run in a machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -11,17 +11,24 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Platform;
+use super::image::Root;
 use crate::paths;
 
-/// Variables that a job inherits, beside all that begin with `BULKHEAD_` or `RUST_`.
-const INHERITED: [&str; 4] = ["HOME", "PATH", "USER", "LANG"];
+/// Variables that a job inherits where it sees the files that they are about.
+const OF_THIS_MACHINE: [&str; 4] = ["HOME", "LANG", "PATH", "USER"];
+
+/// Beginnings of the variables that every job inherits.
+const OF_THE_PROJECT: [&str; 2] = ["BULKHEAD_", "RUST_"];
+
+/// How long a guest may take to start; the runtime's own default is for real machines.
+const START_TIMEOUT_SECONDS: &str = "150";
 
 /// A command and what it needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
     command: Vec<String>,
     folder: PathBuf,
-    environment: Vec<(String, String)>,
+    environment: BTreeMap<String, String>,
     shared: Vec<PathBuf>,
     memory_mib: Option<u32>,
     pub(super) timeout: Duration,
@@ -38,14 +45,13 @@ impl Job {
             .context("the command is not UTF-8")?;
         let mut job = Self {
             folder: env::current_dir().context("find the current folder")?,
-            environment: inherited_environment(),
+            environment: environment(),
             shared: Vec::new(),
             memory_mib: None,
             timeout: Duration::from_mins(15),
             kernel: None,
             command,
         };
-        job.set("BULKHEAD_DIST", &paths::dist().display().to_string());
         if paths::dist().exists() {
             job.share(&paths::dist())?;
         }
@@ -78,12 +84,6 @@ impl Job {
     pub(crate) fn with_kernel(mut self, kernel: Option<PathBuf>) -> Self {
         self.kernel = kernel;
         self
-    }
-
-    /// Sets a variable of the job's environment.
-    pub(crate) fn set(&mut self, name: &str, value: &str) {
-        self.environment.retain(|(existing, _)| existing != name);
-        self.environment.push((name.into(), value.into()));
     }
 
     /// Every file and folder that the job was said to need, as absolute paths.
@@ -120,9 +120,14 @@ impl Job {
     }
 
     /// The job as a script for the machine's shell.
-    pub(super) fn script(&self) -> String {
+    pub(super) fn script(&self, root: Root) -> String {
+        let mut environment = match root {
+            Root::Machine => inherited(|name| OF_THIS_MACHINE.contains(&name)),
+            Root::Packed => variables([("HOME", "/root"), ("PATH", "/bin")]),
+        };
+        environment.extend(self.environment.clone());
         let mut script = String::from("#!/bin/sh\n");
-        for (name, value) in &self.environment {
+        for (name, value) in &environment {
             let _ = writeln!(script, "export {name}={}", quote(value));
         }
         let _ = writeln!(
@@ -146,14 +151,26 @@ impl Job {
     }
 }
 
-fn inherited_environment() -> Vec<(String, String)> {
-    env::vars()
-        .filter(|(name, _)| {
-            INHERITED.contains(&name.as_str())
-                || name.starts_with("BULKHEAD_")
-                || name.starts_with("RUST_")
-        })
+fn environment() -> BTreeMap<String, String> {
+    let dist = paths::dist().display().to_string();
+    let mut environment = variables([("BULKHEAD_START_TIMEOUT", START_TIMEOUT_SECONDS)]);
+    let ours = |name: &str| OF_THE_PROJECT.iter().any(|start| name.starts_with(start));
+    environment.extend(inherited(ours));
+    environment.extend(variables([("BULKHEAD_DIST", dist.as_str())]));
+    environment
+}
+
+fn inherited(is_wanted: impl Fn(&str) -> bool) -> BTreeMap<String, String> {
+    env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| is_wanted(name))
         .collect()
+}
+
+fn variables<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+    pairs
+        .map(|(name, value)| (name.into(), value.into()))
+        .into()
 }
 
 /// Quotes a word for the shell.

@@ -20,9 +20,6 @@ const CORE_SET: &str = "core_set::";
 /// An emulated machine is some fifty times slower than a real one.
 const TIMEOUT: Duration = Duration::from_mins(40);
 
-/// The runtime's own default is for real machines.
-const START_TIMEOUT_SECONDS: &str = "150";
-
 /// What the tests consist of, all built.
 #[derive(Clone, Debug)]
 pub(super) struct EndToEnd {
@@ -98,10 +95,9 @@ impl EndToEnd {
     ) -> Result<Counts> {
         let mut command = vec![self.tests.clone().into_os_string()];
         command.extend(arguments(names).into_iter().map(OsString::from));
-        let mut job = Job::new(&command)?
+        let job = Job::new(&command)?
             .sharing(&[self.probe.clone(), paths::dist()])?
             .with_timeout(TIMEOUT);
-        job.set("BULKHEAD_START_TIMEOUT", START_TIMEOUT_SECONDS);
         let (output, counts) = Watched::new(label);
         let (errors, _) = Watched::new(label);
         let code = machine::run(platform, &job, Box::new(output), Box::new(errors))?;
