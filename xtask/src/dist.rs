@@ -24,14 +24,11 @@ pub(crate) struct Dist {
 pub(crate) fn build() -> Result<Dist> {
     let kernel = kernel::build(Flavour::Guest, kernel::Options::default())?;
     let step = Step::start("build bulkhead and its agent");
-    run(cargo().args(["build", "--quiet", "--release", "--package", "bulkhead"]))?;
-    run(cargo().args([
-        "build",
-        "--quiet",
-        "--release",
-        "--package",
-        "bulkhead-agent",
-    ]))?;
+    // One by one: together, each would be built with the features that the other asks
+    // of their common dependencies.
+    for package in ["bulkhead", "bulkhead-agent"] {
+        run(cargo().args(["build", "--quiet", "--release", "--package", package]))?;
+    }
     step.finish();
 
     let folder = paths::dist();

@@ -123,5 +123,8 @@ exec 3<>"$(channel control)"
 echo up >&3
 report_on_request &
 chroot $root /bin/sh /run/job </dev/null >"$stdout" 2>"$stderr" 3<&-
-echo "exit $?" >&3
+code=$?
+# Setting up a serial line waits until it has sent what was written.
+[ "$PORTS" = serial ] && stty -F "$stdout" raw && stty -F "$stderr" raw
+echo "exit $code" >&3
 poweroff -f

@@ -120,14 +120,9 @@ impl Backports {
         if !packages.contains(&QEMU) || codename != "bookworm" {
             return Ok(None);
         }
-        let targets = index_targets()?;
-        let known = targets
-            .iter()
-            .any(|target| target.suite == suite_of(&codename));
-        let mirror = (!known).then(|| {
-            let release = targets.iter().find(|target| target.suite == codename);
-            release.map_or(DEFAULT_MIRROR.into(), |target| target.uri.clone())
-        });
+        let suite = suite_of(&codename);
+        let is_known = index_targets()?.iter().any(|target| target.suite == suite);
+        let mirror = if is_known { None } else { Some(mirror()?) };
         Ok(Some(Self { codename, mirror }))
     }
 

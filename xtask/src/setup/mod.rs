@@ -23,9 +23,9 @@ use crate::{cargo, kernel};
 pub(crate) enum Need {
     /// Building the kernels and the binaries.
     Build,
-    /// The emulated AMD host.
+    /// The emulated AMD host, its kernel aside.
     Amd,
-    /// The emulated Intel host.
+    /// The emulated Intel host, its kernel aside.
     Intel,
     /// A Debian root file system.
     Rootfs,
@@ -41,13 +41,7 @@ impl Need {
                 packages.extend(["libcap-ng-dev", "libseccomp-dev", kernel::SOURCE_PACKAGE]);
                 packages
             }
-            Self::Amd => vec![
-                "busybox-static",
-                "gcc",
-                "libcap-ng-dev",
-                "libseccomp-dev",
-                apt::QEMU,
-            ],
+            Self::Amd => vec!["busybox-static", apt::QEMU],
             Self::Intel => vec![
                 "bochs",
                 "bochs-term",
