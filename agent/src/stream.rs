@@ -281,6 +281,8 @@ impl Stream {
             match read_some(socket, buffer) {
                 Read::Bytes(n) => fresh = &buffer[..n],
                 Read::Nothing => {}
+                // The host's terminal was hung up on, and so is this one.
+                Read::End if self.kind == StreamKind::Terminal => return self.lose_socket(),
                 Read::End => self.inbound.source_open = false,
             }
         }
@@ -454,6 +456,15 @@ mod tests {
         let mut text = String::new();
         fixture.process.read_to_string(&mut text).unwrap();
         assert_eq!(text, "input");
+        assert!(fixture.stream.is_over());
+    }
+
+    #[test]
+    fn end_of_a_terminals_input_is_a_hang_up() {
+        let mut fixture = Fixture::new(StreamKind::Terminal);
+        fixture.read_kind();
+        fixture.host.shutdown(std::net::Shutdown::Write).unwrap();
+        fixture.advance();
         assert!(fixture.stream.is_over());
     }
 
