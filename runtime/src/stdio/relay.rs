@@ -80,7 +80,7 @@ fn serve(mut connection: UnixStream, ends: &Ends, carrying: PipeWriter) -> io::R
         (Some(source), Some(sink)) => {
             let upstream = connection.try_clone()?;
             let input = move || {
-                let _ = send(source, &upstream);
+                let _ = send_keys(&source, &upstream);
             };
             thread::Builder::new().name("input".into()).spawn(input)?;
             receive(&connection, sink)
@@ -101,6 +101,25 @@ fn send(source: File, connection: &UnixStream) -> io::Result<()> {
     result
 }
 
+/// What is typed at a terminal, to the guest. If it is hung up on, so is the
+/// guest's. Input that is no terminal, and comes to its end, is not a hang-up:
+/// nothing more is typed.
+fn send_keys(source: &File, connection: &UnixStream) -> io::Result<()> {
+    let is_terminal = rustix::termios::isatty(source);
+    loop {
+        let result = copy(source, connection);
+        // The end of input is also what a ^D makes, as long as the terminal is
+        // not in raw mode yet.
+        if result.is_ok() && rustix::termios::isatty(source) {
+            continue;
+        }
+        if is_terminal || result.is_err() {
+            connection.shutdown(Shutdown::Both)?;
+        }
+        return result;
+    }
+}
+
 /// Guest to host. Should our side not take it, the guest is told by a closed
 /// connection, as a process would be by a broken pipe.
 fn receive(connection: &UnixStream, sink: File) -> io::Result<()> {
@@ -116,10 +135,6 @@ fn copy(mut source: impl Read, mut sink: impl Write) -> io::Result<()> {
             Ok(0) => return Ok(()),
             Ok(n) => sink.write_all(&chunk[..n])?,
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            // A terminal whose other side has been closed.
-            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => {
-                return Ok(());
-            }
             Err(e) => return Err(e),
         }
     }
