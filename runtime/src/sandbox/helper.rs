@@ -54,11 +54,17 @@ impl Helper {
         self.child.try_wait().ok().flatten().map(Ending)
     }
 
+    /// How it ended: by itself or, if that takes longer than `grace`, by us.
+    /// `None` if nobody can tell.
+    pub(super) fn end_within(&mut self, grace: Duration) -> Option<Ending> {
+        self.wait_for(grace).or_else(|| self.kill())
+    }
+
     /// Ends it, and waits until it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(super) fn kill(&mut self) -> Option<Ending> {
         // Fails only if it is gone already.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.wait().ok().map(Ending)
     }
 }
 
