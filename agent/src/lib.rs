@@ -10,6 +10,8 @@ mod child;
 mod config;
 mod error;
 mod event;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod plan;
 mod stream;
 #[allow(unsafe_code)]

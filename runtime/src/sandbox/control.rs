@@ -12,14 +12,14 @@ const MAX_LINE: usize = 512 << 10;
 
 /// Events as they come.
 #[derive(Debug)]
-pub(super) struct Control {
+pub(crate) struct Control {
     stream: UnixStream,
     buffer: Vec<u8>,
     closed: bool,
 }
 
 impl Control {
-    pub(super) fn new(stream: UnixStream) -> io::Result<Self> {
+    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
@@ -29,13 +29,13 @@ impl Control {
     }
 
     /// Whether the VMM has hung up.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(crate) fn is_closed(&self) -> bool {
         self.closed
     }
 
     /// What the VMM has told since the last call. A VMM that talks nonsense is
     /// treated as one that has hung up.
-    pub(super) fn receive(&mut self) -> Vec<Event> {
+    pub(crate) fn receive(&mut self) -> Vec<Event> {
         if self.fill().is_err() || self.buffer.len() > MAX_LINE {
             self.closed = true;
         }

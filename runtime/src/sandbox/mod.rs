@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bulkhead_vmm::control::Event;
 use bulkhead_vmm::exit::ExitReason;
 
-use control::Control;
+pub(crate) use control::Control;
 pub(crate) use demise::{Demise, quoted};
 pub(crate) use dir::{SandboxDir, remove};
 pub(crate) use helper::{Ending, Helper, this_program};

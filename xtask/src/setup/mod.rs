@@ -13,7 +13,7 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 pub(crate) use apt::{codename as debian_codename, mirror as debian_mirror};
-pub(crate) use tool::{CARGO_DENY, Tool, VIRTIOFSD};
+pub(crate) use tool::{CARGO_DENY, CARGO_FUZZ, Tool, VIRTIOFSD};
 
 use crate::progress::Step;
 use crate::{cargo, kernel};
@@ -31,6 +31,8 @@ pub(crate) enum Need {
     Rootfs,
     /// Checking licences and sources of dependencies.
     Deny,
+    /// Building and running fuzz targets.
+    Fuzz,
 }
 
 impl Need {
@@ -54,6 +56,7 @@ impl Need {
             ],
             Self::Rootfs => vec!["busybox-static", "mmdebstrap"],
             Self::Deny => Vec::new(),
+            Self::Fuzz => vec!["g++", "libcap-ng-dev", "libseccomp-dev"],
         }
     }
 
@@ -61,6 +64,7 @@ impl Need {
         match self {
             Self::Amd => &[VIRTIOFSD],
             Self::Deny => &[CARGO_DENY],
+            Self::Fuzz => &[CARGO_FUZZ],
             Self::Build | Self::Intel | Self::Rootfs => &[],
         }
     }

@@ -29,6 +29,12 @@ pub(crate) const CARGO_DENY: Tool = Tool {
     version: "0.20.2",
 };
 
+/// Builds fuzz targets.
+pub(crate) const CARGO_FUZZ: Tool = Tool {
+    name: "cargo-fuzz",
+    version: "0.13.2",
+};
+
 impl Tool {
     /// Where the program lies once it is installed.
     pub(crate) fn path(self) -> Result<PathBuf> {

@@ -4,9 +4,13 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
+use super::fuzz;
 use crate::cargo::{self, cargo};
 use crate::progress::Step;
 use crate::setup::{self, CARGO_DENY, Need, Policy};
+
+/// A workspace of its own.
+const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// Where cargo-deny finds out about known vulnerabilities.
 const ADVISORIES: &str = "https://github.com/rustsec/advisory-db";
@@ -18,7 +22,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
-    setup::ensure(&[Need::Build, Need::Deny], arguments.policy)?;
+    setup::ensure(&[Need::Build, Need::Deny, Need::Fuzz], arguments.policy)?;
     let mut failed = Vec::new();
     for check in checks()? {
         let name = check.name;
@@ -56,6 +60,10 @@ pub(crate) fn checks() -> Result<Vec<Check>> {
             command: cargo_with(&["fmt", "--all", "--check"]),
         },
         Check {
+            name: "rustfmt, fuzz targets",
+            command: cargo_with(&["fmt", "--check", "--manifest-path", FUZZ_MANIFEST]),
+        },
+        Check {
             name: "cargo deny",
             command: deny(&["bans", "licenses", "sources"])?,
         },
@@ -80,6 +88,10 @@ pub(crate) fn checks() -> Result<Vec<Check>> {
             "warnings",
         ]),
     });
+    checks.push(Check {
+        name: "clippy, fuzz targets",
+        command: clippy_of_fuzz_targets(),
+    });
     let mut rustdoc = cargo_with(&["doc", "--quiet", "--workspace", "--no-deps"]);
     rustdoc.env("RUSTDOCFLAGS", "--deny warnings");
     checks.push(Check {
@@ -87,6 +99,17 @@ pub(crate) fn checks() -> Result<Vec<Check>> {
         command: rustdoc,
     });
     Ok(checks)
+}
+
+/// With what is there for the targets alone in the crates that they test.
+fn clippy_of_fuzz_targets() -> Command {
+    let mut clippy = cargo_with(&["clippy", "--quiet", "--manifest-path", FUZZ_MANIFEST]);
+    clippy
+        .env("RUSTFLAGS", "--cfg fuzzing")
+        .arg("--target-dir")
+        .arg(fuzz::target_folder())
+        .args(["--", "--deny", "warnings"]);
+    clippy
 }
 
 fn cargo_with(arguments: &[&str]) -> Command {

@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod host;
 mod kernel;
 mod lint;
@@ -25,6 +26,8 @@ pub(crate) enum Verb {
     Test(test::Arguments),
     /// Look at the code without running it
     Lint(lint::Arguments),
+    /// Look for inputs that the parsers of untrusted bytes do not bear
+    Fuzz(fuzz::Arguments),
     /// Measure
     Bench(bench::Arguments),
     /// Run a command in an emulated machine that has real KVM
@@ -41,6 +44,7 @@ impl Verb {
             Self::DemoInside(arguments) => demo::run_inside(&arguments),
             Self::Test(arguments) => test::run(&arguments),
             Self::Lint(arguments) => lint::run(&arguments),
+            Self::Fuzz(arguments) => fuzz::run(&arguments),
             Self::Bench(arguments) => bench::run(&arguments),
             Self::Host(arguments) => host::run(&arguments),
         }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use self::end_to_end::EndToEnd;
 use self::results::{Counts, Results, Watched};
-use super::lint;
+use super::{fuzz, lint};
 use crate::cargo::cargo;
 use crate::machine::Platform;
 use crate::progress::Step;
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let obstacle = kvm::obstacle();
-    let mut needs = vec![Need::Build, Need::Deny, Need::Intel];
+    let mut needs = vec![Need::Build, Need::Deny, Need::Fuzz, Need::Intel];
     if obstacle.is_some() {
         needs.push(Need::Amd);
     }
@@ -43,6 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         lint(&mut results)?;
     }
     unit_tests(filter, &mut results)?;
+    if filter.is_none() {
+        fuzz_targets(&mut results)?;
+    }
     end_to_end_tests(obstacle, filter, &mut results)?;
     println!("{results}");
     Ok(u8::from(results.failed() > 0))
@@ -77,6 +80,22 @@ fn unit_tests(filter: Option<&str>, results: &mut Results) -> Result<()> {
     io::copy(&mut output, &mut watched).context("read the tests' output")?;
     let success = child.wait().context("wait for cargo")?.success();
     results.add("unit tests", counts.get().given(success), step.finish());
+    Ok(())
+}
+
+/// Each fuzz target for a moment, so that none of them rots.
+fn fuzz_targets(results: &mut Results) -> Result<()> {
+    fuzz::build(None)?;
+    let step = Step::start("fuzz targets");
+    let mut counts = Counts::default();
+    for target in fuzz::Target::all()? {
+        let outcome = target.smoke();
+        if let Err(error) = &outcome {
+            eprintln!("error: {error:#}");
+        }
+        counts += Counts::of_check(outcome.is_ok());
+    }
+    results.add("fuzz targets", counts, step.finish());
     Ok(())
 }
 

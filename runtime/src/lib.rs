@@ -1,0 +1,90 @@
+//! Bulkhead: an OCI runtime that gives each container a microVM of its own.
+//!
+//! Where to start reading: `commands` has a file for each verb;
+//! `monitor::run` is the path from a bundle to a container's first
+//! instruction.
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod attached;
+mod background;
+mod bundle;
+mod cli;
+mod clock;
+mod commands;
+mod context;
+mod error;
+mod events;
+mod exec;
+#[cfg(fuzzing)]
+pub mod fuzzing;
+mod guest_spec;
+mod id;
+mod installation;
+mod logging;
+mod monitor;
+mod process;
+mod resources;
+mod sandbox;
+mod seccomp;
+mod signals;
+mod state;
+mod stdio;
+mod store;
+mod timeline;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use clock::Moment;
+use context::Context;
+use error::Error;
+
+/// The exit code of a command that failed, unless the error has one.
+const FAILURE: u8 = 1;
+
+/// The same for `exec`, whose ordinary codes are those of the process.
+const EXEC_FAILURE: u8 = 255;
+
+/// Carries out the command line, and tells the exit code.
+pub fn main() -> ExitCode {
+    let started = Moment::now();
+    let (result, failure) = match std::env::args_os().nth(1) {
+        Some(verb) if verb == "vmm" => (execute_internal(commands::vmm::execute), FAILURE),
+        Some(verb) if verb == "fsd" => (execute_internal(commands::fsd::execute), FAILURE),
+        _ => {
+            let cli = Cli::parse();
+            let failure = match cli.command {
+                Command::Exec(_) => EXEC_FAILURE,
+                _ => FAILURE,
+            };
+            (execute(cli, started), failure)
+        }
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            logging::report(&error);
+            ExitCode::from(error.exit_code().unwrap_or(failure))
+        }
+    }
+}
+
+/// A verb by which a sandbox starts this program. Parsed apart from the
+/// others: a start waits for it, and building their parser takes longer than
+/// all else that such a process does before its work.
+fn execute_internal<A: Parser>(verb: fn(A) -> Result<u8, Error>) -> Result<u8, Error> {
+    let args = A::parse_from(std::env::args_os().skip(1));
+    logging::init(None, logging::Format::Text, false)?;
+    verb(args)
+}
+
+fn execute(cli: Cli, started: Moment) -> Result<u8, Error> {
+    let global = &cli.global;
+    logging::init(global.log.as_deref(), global.log_format, global.debug)?;
+    let context = Context::new(cli.global, started)?;
+    commands::execute(cli.command, &context)
+}
