@@ -28,14 +28,25 @@ fn pss_kib(pid: u32) -> anyhow::Result<u64> {
         .with_context(|| format!("no Pss in {path}"))
 }
 
+/// From the processes' own word on their parents: `/proc/PID/task/TID/children`
+/// is not there on every host (`CONFIG_PROC_CHILDREN`).
 fn children(pid: u32) -> anyhow::Result<Vec<u32>> {
     let mut children = Vec::new();
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let list = fs::read_to_string(task?.path().join("children"))?;
-        children.extend(
-            list.split_whitespace()
-                .filter_map(|pid| pid.parse::<u32>().ok()),
-        );
+    for entry in fs::read_dir("/proc").context("cannot list /proc")? {
+        let name = entry.context("cannot list /proc")?.file_name();
+        let Some(child) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if parent(child) == Some(pid) {
+            children.push(child);
+        }
     }
     Ok(children)
+}
+
+/// `None` if the process has gone.
+fn parent(pid: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?;
+    parent.trim().parse().ok()
 }
