@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use crate::memory;
 use crate::sample::{self, Sample, Timeline};
 
+/// The guest's memory: as little as others are measured with.
+const MEMORY_MIB: u32 = 128;
+
 /// A bundle, and the installation that runs it.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -54,6 +57,7 @@ impl Container {
         let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["/first"]);
+        config["annotations"] = json!({ "dev.bulkhead.memory-mib": MEMORY_MIB.to_string() });
         fs::write(&path, serde_json::to_vec(&config)?)?;
         Ok(())
     }
