@@ -83,7 +83,7 @@ impl Container {
         let mut child = run.spawn().context("cannot run bulkhead")?;
         let first_instruction_tsc = read_stamp(&mut child)
             .with_context(|| format!("container {id} did not reach its first instruction"))?;
-        let pss_kib = memory::pod_pss_kib(child.id())?;
+        let memory = memory::of_pod(child.id())?;
 
         let status = self.command().args(["kill", id, "KILL"]).status()?;
         ensure!(status.success(), "bulkhead kill: {status}");
@@ -94,7 +94,7 @@ impl Container {
         );
         let text = fs::read(&timeline).with_context(|| format!("no {}", timeline.display()))?;
         let timeline: Timeline = serde_json::from_slice(&text)?;
-        timeline.sample(exec_ns, first_instruction_tsc, pss_kib)
+        timeline.sample(exec_ns, first_instruction_tsc, memory)
     }
 }
 
