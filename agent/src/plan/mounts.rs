@@ -250,10 +250,11 @@ fn attribute(name: &str) -> Option<Attributes> {
     let none = MountAttrFlags::empty();
     let set = |set| Attributes { set, clear: none };
     let clear = |clear| Attributes { set: none, clear };
-    // Policies on access times exclude each other: clear all, set one.
+    // One of several policies: the kernel takes a new one only with the whole
+    // field cleared, the bits that are set included.
     let atime = |set| Attributes {
         set,
-        clear: MountAttrFlags::MOUNT_ATTR__ATIME - set,
+        clear: MountAttrFlags::MOUNT_ATTR__ATIME,
     };
     Some(match name {
         "ro" => set(MountAttrFlags::MOUNT_ATTR_RDONLY),
@@ -329,11 +330,6 @@ mod tests {
             plan.attributes.set,
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME
         );
-        assert!(
-            plan.attributes
-                .clear
-                .contains(MountAttrFlags::MOUNT_ATTR_NOATIME)
-        );
     }
 
     #[test]
@@ -366,6 +362,23 @@ mod tests {
             plan_of(r#"{"destination": "/a", "type": "tmpfs", "options": ["ro", "rw"]}"#).unwrap();
         assert!(plan.attributes.set.is_empty());
         assert_eq!(plan.attributes.clear, MountAttrFlags::MOUNT_ATTR_RDONLY);
+    }
+
+    #[test]
+    fn a_policy_on_access_times_replaces_the_whole_field() {
+        let plan = plan_of(
+            r#"{"destination": "/a", "source": "/b",
+                "options": ["bind", "strictatime", "rw", "noatime", "rnorelatime"]}"#,
+        )
+        .unwrap();
+        let policies = MountAttrFlags::MOUNT_ATTR__ATIME;
+        assert_eq!(plan.attributes.set, MountAttrFlags::MOUNT_ATTR_NOATIME);
+        assert!(plan.attributes.clear.contains(policies));
+        assert_eq!(
+            plan.recursive_attributes.set,
+            MountAttrFlags::MOUNT_ATTR_STRICTATIME
+        );
+        assert!(plan.recursive_attributes.clear.contains(policies));
     }
 
     #[test]

@@ -68,6 +68,28 @@ fn volumes_are_directories_and_files_with_their_options() {
 }
 
 #[test]
+fn volumes_have_their_policy_on_access_times() {
+    let world = World::new();
+    let bundle = world
+        .bundle()
+        .shell("sort -k 2 /proc/mounts | grep ' /volume' | grep -o '[a-z]*atime'")
+        .push(
+            "/mounts",
+            bind(world.path(), "/volume1", &["rbind", "noatime"]),
+        )
+        .push(
+            "/mounts",
+            bind(world.path(), "/volume2", &["rbind", "rnoatime"]),
+        )
+        .push(
+            "/mounts",
+            bind(world.path(), "/volume3", &["bind", "relatime"]),
+        );
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "noatime\nnoatime\nrelatime\n");
+}
+
+#[test]
 fn volume_that_is_missing_is_named() {
     let world = World::new();
     let bundle = world.bundle().shell("true").push(
