@@ -7,6 +7,7 @@
 mod capabilities;
 mod device_filter;
 mod devices;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
@@ -18,7 +19,8 @@ use std::path::PathBuf;
 
 pub(crate) use capabilities::CapabilityPlan;
 pub(crate) use devices::DeviceNode;
-pub(crate) use mounts::{Attributes, MountKind, MountPlan, Propagation};
+pub(crate) use mount_options::{Attributes, Propagation};
+pub(crate) use mounts::{MountKind, MountPlan, Parameter};
 pub(crate) use namespaces::{IdMaps, Namespaces};
 pub(crate) use process::{ProcessPlan, ResourceLimit};
 pub(crate) use resources::CgroupWrite;
