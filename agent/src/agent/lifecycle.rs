@@ -6,7 +6,6 @@ use std::path::Path;
 
 use bulkhead_protocol::{ErrorKind, ExitStatus, ProcessId, RemoteError, Response};
 use rustix::fs::{Mode, OFlags, open, syncfs};
-use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 use rustix::thread::ThreadNameSpaceType;
 
@@ -14,7 +13,7 @@ use super::process::{ControlEvent, Phase, Process, ReplyTo};
 use super::{Agent, log};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::error::remote;
-use crate::event::StreamIndex;
+use crate::event::{Poller, StreamIndex};
 use crate::sys;
 
 /// Syncing the shared file system takes as long as the host's disks take, so a
@@ -126,10 +125,13 @@ impl Agent {
                 self.ended(key, exit_status(status));
             }
         }
+    }
+
+    /// Removes the cgroups that wait for it and have no processes any more.
+    pub(super) fn remove_cgroups(&mut self) {
         self.finish_deletes();
-        // What is still in use is tried again when more has been reaped.
         self.discarded
-            .retain(|cgroup| matches!(is_removed(cgroup), Ok(false)));
+            .retain_mut(|cgroup| matches!(is_removed(cgroup, &self.poller), Ok(false)));
     }
 
     fn ended(&mut self, key: u64, exit: ExitStatus) {
@@ -171,9 +173,9 @@ impl Agent {
     }
 
     /// Removes a cgroup, now or when its processes are gone.
-    pub(super) fn discard(&mut self, cgroup: Cgroup) {
+    pub(super) fn discard(&mut self, mut cgroup: Cgroup) {
         let _ = cgroup.kill();
-        if let Ok(false) = is_removed(&cgroup) {
+        if let Ok(false) = is_removed(&mut cgroup, &self.poller) {
             self.discarded.push(cgroup);
         }
     }
@@ -256,9 +258,9 @@ impl Agent {
         let Some(container) = self.table.container_mut(id) else {
             return;
         };
-        let result = match is_removed(&container.cgroup) {
+        let result = match is_removed(&mut container.cgroup, &self.poller) {
             Ok(true) => Ok(Response::Done),
-            // Processes that others started are still about to be reaped.
+            // Processes that others started have been killed, and are on their way out.
             Ok(false) => return,
             Err(error) => Err(remote(ErrorKind::Internal, &error)),
         };
@@ -272,17 +274,15 @@ impl Agent {
     }
 }
 
-/// Removes a cgroup if it is not in use.
-fn is_removed(cgroup: &Cgroup) -> Result<bool, CgroupError> {
-    match cgroup.remove() {
-        Ok(()) => Ok(true),
-        Err(CgroupError::Cgroup { source, .. })
-            if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+/// Removes a cgroup if there are no processes in it. Otherwise the event loop
+/// will be told when there are none: they need not be the agent's children.
+fn is_removed(cgroup: &mut Cgroup, poller: &Poller) -> Result<bool, CgroupError> {
+    if cgroup.remove()? {
+        return Ok(true);
     }
+    cgroup.watch(poller)?;
+    // The last one may have ended before that.
+    cgroup.remove()
 }
 
 fn sync_file_system(path: &Path) -> rustix::io::Result<()> {

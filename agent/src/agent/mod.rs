@@ -142,6 +142,7 @@ impl Agent {
                 self.reap();
             }
             Token::Listener => self.accept(),
+            Token::Cgroups => self.remove_cgroups(),
             Token::Connection(key) => self.serve(key),
             Token::Control(key) => {
                 self.control_event(key);

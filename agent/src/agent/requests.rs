@@ -187,8 +187,8 @@ impl Agent {
     }
 
     fn make_cgroup(&mut self, id: &str, plan: &ContainerPlan) -> Result<Cgroup> {
-        let cgroup = self.hierarchy()?.create(id)?;
-        match cgroup.configure(&plan.cgroup_writes, &plan.device_filter) {
+        let cgroup = self.hierarchy()?.create(id, &plan.cgroup.controllers)?;
+        match cgroup.configure(&plan.cgroup) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 self.discard(cgroup);

@@ -4,7 +4,7 @@ use std::fs;
 
 use bulkhead_protocol::{ErrorKind, ExitStatus, RequestBody, WindowSize};
 
-use crate::bundle::{Rootfs, process};
+use crate::bundle::{Rootfs, make_cgroup_writable, process};
 
 #[test]
 fn exec_is_in_the_container() {
@@ -54,10 +54,7 @@ fn exec_follows_init_into_its_own_cgroup() {
         "mkdir /sys/fs/cgroup/init && echo 1 > /sys/fs/cgroup/init/cgroup.procs && \
          echo +pids > /sys/fs/cgroup/cgroup.subtree_control && echo ready && sleep 1000",
     );
-    let mounts = config["mounts"].as_array_mut().unwrap();
-    for mount in mounts.iter_mut().filter(|mount| mount["type"] == "cgroup") {
-        mount["options"] = serde_json::json!(["nosuid"]);
-    }
+    make_cgroup_writable(&mut config);
     let mut started = agent.start_container("a", &config, None).unwrap();
     let stdout = started.stream(bulkhead_protocol::StreamKind::Stdout);
     std::io::Read::read_exact(stdout, &mut [0; 6]).unwrap();
