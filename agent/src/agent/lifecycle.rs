@@ -1,31 +1,16 @@
 //! What happens to processes: they become ready, execute their commands, end,
 //! and are reaped; and what is done and answered then.
 
-use std::os::fd::AsFd;
-use std::path::Path;
-
 use bulkhead_protocol::{ErrorKind, ExitStatus, ProcessId, RemoteError, Response};
-use rustix::fs::{Mode, OFlags, open, syncfs};
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
-use rustix::thread::ThreadNameSpaceType;
+use rustix::process::{WaitOptions, WaitStatus, wait};
 
+use super::Agent;
 use super::process::{ControlEvent, Phase, Process, ReplyTo};
 use super::{Agent, log};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::error::remote;
 use crate::event::{Poller, StreamIndex};
 use crate::sys;
-
-/// Syncing the shared file system takes as long as the host's disks take, so a
-/// forked process does it. One at a time: it syncs for all that ended before.
-#[derive(Debug, Default)]
-pub(super) struct Syncs {
-    running: Option<Pid>,
-    /// Whose processes' ends the running one was started after.
-    current: Vec<u64>,
-    /// Those that ended since.
-    next: Vec<u64>,
-}
 
 impl Agent {
     /// A process that sets itself up has something to say. Returns false if it
@@ -109,19 +94,15 @@ impl Agent {
         let Some(process) = self.table.by_key(key) else {
             return;
         };
-        let drained = process.advance_streams(&self.poller, &mut self.buffer);
-        if drained && let Phase::Draining(exit) = process.phase {
-            process.phase = Phase::Syncing(exit);
-            self.sync(key);
+        if process.advance_streams(&self.poller, &mut self.buffer) {
+            self.over(key);
         }
     }
 
     /// Reaps all children that have ended.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if self.syncs.running == Some(pid) {
-                self.synced();
-            } else if let Some(key) = self.table.reaped(pid) {
+            if let Some(key) = self.table.reaped(pid) {
                 self.ended(key, exit_status(status));
             }
         }
@@ -180,51 +161,15 @@ impl Agent {
         }
     }
 
-    /// Has the shared file system synced before a process's end is told.
-    fn sync(&mut self, key: u64) {
-        self.syncs.next.push(key);
-        if self.syncs.running.is_none() {
-            self.start_sync();
-        }
-    }
-
-    fn start_sync(&mut self) {
-        self.syncs.current = std::mem::take(&mut self.syncs.next);
-        if self.syncs.current.is_empty() {
-            return;
-        }
-        let path = self.settings.shared.clone();
-        let forked = path.map(|path| {
-            sys::fork(&self.proof, ThreadNameSpaceType::empty(), None, |proof| {
-                let _ = sys::close_all_but(&proof, &[]);
-                let _ = sync_file_system(&path);
-                0
-            })
-        });
-        match forked {
-            Some(Ok(child)) => self.syncs.running = Some(child.pid),
-            Some(Err(error)) => {
-                log(&format!("cannot fork to sync files: {error}"));
-                self.synced();
-            }
-            None => self.synced(),
-        }
-    }
-
-    fn synced(&mut self) {
-        self.syncs.running = None;
-        for key in std::mem::take(&mut self.syncs.current) {
-            self.over(key);
-        }
-        self.start_sync();
-    }
-
-    /// A process has ended, and all it did is with the host.
+    /// All that a process wrote has been handed over: tells of its end, if it
+    /// has ended. What it wrote to shared files is with the host already: the
+    /// guest caches no writes to them, and what was written by mapping went
+    /// out with the mapping.
     fn over(&mut self, key: u64) {
         let Some(process) = self.table.by_key(key) else {
             return;
         };
-        let Phase::Syncing(exit) = process.phase else {
+        let Phase::Draining(exit) = process.phase else {
             return;
         };
         process.phase = Phase::Over(exit);
@@ -283,11 +228,6 @@ fn is_removed(cgroup: &mut Cgroup, poller: &Poller) -> Result<bool, CgroupError>
     cgroup.watch(poller)?;
     // The last one may have ended before that.
     cgroup.remove()
-}
-
-fn sync_file_system(path: &Path) -> rustix::io::Result<()> {
-    let directory = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    syncfs(directory.as_fd())
 }
 
 fn exit_status(status: WaitStatus) -> ExitStatus {

@@ -58,8 +58,6 @@ pub(super) enum Phase {
     },
     /// It has ended; what it wrote is still being handed over.
     Draining(ExitStatus),
-    /// What it wrote to files is on its way to the host.
-    Syncing(ExitStatus),
     /// It is over.
     Over(ExitStatus),
 }
@@ -124,16 +122,14 @@ impl Process {
                 ContainerState::Created
             }
             Phase::Running => ContainerState::Running,
-            Phase::Failing { .. } | Phase::Draining(_) | Phase::Syncing(_) | Phase::Over(_) => {
-                ContainerState::Stopped
-            }
+            Phase::Failing { .. } | Phase::Draining(_) | Phase::Over(_) => ContainerState::Stopped,
         }
     }
 
     /// How it ended, if it did.
     pub(super) fn exit(&self) -> Option<ExitStatus> {
         match self.phase {
-            Phase::Draining(exit) | Phase::Syncing(exit) | Phase::Over(exit) => Some(exit),
+            Phase::Draining(exit) | Phase::Over(exit) => Some(exit),
             _ => None,
         }
     }

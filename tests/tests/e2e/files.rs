@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use bulkhead_tests::{World, wait_until_within};
+use bulkhead_tests::{PROBE, World, wait_until_within};
 use serde_json::json;
 
 #[test]
@@ -129,6 +129,16 @@ fn volumes_have_their_policy_on_access_times() {
         .push("/mounts", bind(&volume, "/volume3", &["bind", "relatime"]));
     let outcome = bundle.run().expect_code(0);
     assert_eq!(outcome.stdout, "noatime\nnoatime\nrelatime\n");
+}
+
+/// Nothing syncs: what was written by mapping goes out with the mapping.
+#[test]
+fn files_written_by_mapping_are_with_the_host_at_the_end() {
+    let world = World::new();
+    let bundle = world.bundle().command(&[PROBE, "map", "/file"]);
+    fs::write(bundle.file("/file"), "").unwrap();
+    let _ = bundle.run().expect_code(0);
+    assert_eq!(fs::read_to_string(bundle.file("/file")).unwrap(), "mapped");
 }
 
 #[test]
