@@ -187,10 +187,10 @@ impl Process {
 
     /// Tells it to execute its command.
     pub(super) fn start(&mut self, to: ReplyTo) -> Result<(), StartError> {
-        for ResourceLimit { resource, limit } in &self.limits {
-            prlimit(Some(self.pid), *resource, *limit).map_err(|error| StartError::Limit {
-                resource: *resource,
-                source: error.into(),
+        for limit in &self.limits {
+            set_limit(self.pid, limit).map_err(|source| StartError::Limit {
+                resource: limit.resource,
+                source,
             })?;
         }
         if let Some(value) = self.oom_score_adj {
@@ -277,8 +277,24 @@ impl Process {
     }
 }
 
-fn receive(control: BorrowedFd<'_>) -> ControlEvent {
-    let mut text = vec![0; MAX_REPORT];
+/// Most descriptors that a process may be allowed to have.
+const NR_OPEN: &str = "/proc/sys/fs/nr_open";
+
+fn set_limit(pid: Pid, limit: &ResourceLimit) -> io::Result<()> {
+    let ResourceLimit { resource, limit } = limit;
+    let set = || prlimit(Some(pid), *resource, *limit);
+    match (set(), limit.maximum) {
+        // More than the guest's kernel allows by default. The host's may allow
+        // more, and a configuration is made for that.
+        (Err(Errno::PERM), Some(maximum)) if *resource == Resource::Nofile => {
+            std::fs::write(NR_OPEN, maximum.to_string())?;
+            Ok(set().map(drop)?)
+        }
+        (result, _) => Ok(result.map(drop)?),
+    }
+}
+
+fn receive(control: BorrowedFd<'_>, text: &mut [u8]) -> ControlEvent {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
