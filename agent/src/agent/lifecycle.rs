@@ -57,8 +57,15 @@ impl Agent {
         let Some(process) = self.table.by_key(key) else {
             return;
         };
-        if let Err(error) = process.start(to) {
-            self.reply(to, Err(remote(ErrorKind::Internal, &error)));
+        let Err(error) = process.start(to) else {
+            return;
+        };
+        let error = remote(ErrorKind::Internal, &error);
+        if process.name.exec.is_some() {
+            // Nobody knows of it yet who could start it again, or delete it.
+            process.abandon(to, error);
+        } else {
+            self.reply(to, Err(error));
         }
     }
 
@@ -149,6 +156,9 @@ impl Agent {
         if name.exec.is_some() {
             self.table.remove_exec(name);
         } else if let Some(container) = self.table.remove_container(&name.container) {
+            for to in container.deleting {
+                self.reply(to, Ok(Response::Done));
+            }
             self.discard(container.cgroup);
         }
     }

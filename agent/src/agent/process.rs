@@ -8,7 +8,7 @@ use bulkhead_protocol::{ContainerState, ExitStatus, ProcessId, RemoteError, Stre
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, Resource, prlimit};
+use rustix::process::{Pid, Resource, Signal, prlimit};
 
 use crate::child::{MAX_REPORT, Report};
 use crate::event::Poller;
@@ -242,6 +242,15 @@ impl Process {
     pub(super) fn control_closed(&mut self) -> Option<ReplyTo> {
         match mem::replace(&mut self.phase, Phase::Running) {
             Phase::Starting { started, .. } => Some(started),
+    /// Ends a process that cannot be started. Whoever asked for its start, and
+    /// whoever waits for its end, is told why when it is gone.
+    pub(super) fn abandon(&mut self, to: ReplyTo, error: RemoteError) {
+        let replies = vec![to];
+        self.phase = Phase::Failing { error, replies };
+        // If this fails, it has ended already.
+        let _ = self.signal(Signal::KILL.as_raw() as u8);
+    }
+
             // Killed before its start.
             Phase::Ready { .. } => None,
             other => {

@@ -232,6 +232,23 @@ fn a_running_container_is_deleted_by_force() {
 }
 
 #[test]
+fn a_delete_by_force_while_init_sets_itself_up_is_answered() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    for _ in 0..10 {
+        let created = create(&mut agent, "a", &rootfs.config(&["true"]));
+        let container = "a".to_owned();
+        let force = true;
+        let deleted = agent
+            .connection
+            .send(RequestBody::Delete { container, force });
+        assert_eq!(agent.connection.receive(deleted), Ok(Response::Done));
+        assert!(agent.connection.receive(created).is_err());
+    }
+    assert!(!agent.cgroup().join("a").exists());
+}
+
+#[test]
 fn a_client_that_leaves_takes_nothing_with_it() {
     let mut agent = agent_or_skip!();
     let rootfs = Rootfs::new();
