@@ -91,7 +91,6 @@ fn settings(started_tsc: u64) -> Settings {
     Settings {
         transport: Box::new(Vsock),
         cgroups: CGROUPS.into(),
-        shared: Some(SHARED.into()),
         hello: Hello {
             version: VERSION,
             kernel_release: uname().release().to_string_lossy().into_owned(),

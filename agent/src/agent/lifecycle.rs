@@ -6,7 +6,6 @@ use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::Agent;
 use super::process::{ControlEvent, Phase, Process, ReplyTo};
-use super::{Agent, log};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::error::remote;
 use crate::event::{Poller, StreamIndex};
@@ -19,7 +18,7 @@ impl Agent {
         let Some(process) = self.table.by_key(key) else {
             return false;
         };
-        match process.read_control() {
+        match process.read_control(&mut self.buffer) {
             ControlEvent::Nothing => return false,
             ControlEvent::Terminal(master) => {
                 if let Some(stream) = process.terminal() {
@@ -156,10 +155,10 @@ impl Agent {
         if name.exec.is_some() {
             self.table.remove_exec(name);
         } else if let Some(container) = self.table.remove_container(&name.container) {
+            self.discard(container.cgroup);
             for to in container.deleting {
                 self.reply(to, Ok(Response::Done));
             }
-            self.discard(container.cgroup);
         }
     }
 

@@ -13,8 +13,11 @@ use rustix::process::{Pid, Resource, Signal, prlimit};
 use crate::child::{MAX_REPORT, Report};
 use crate::event::Poller;
 use crate::plan::ResourceLimit;
-use crate::stream::Stream;
+use crate::stream::{BUFFER_LEN, Stream};
 use crate::sys;
+
+/// Reports are read into the agent's buffer.
+const _: () = assert!(MAX_REPORT <= BUFFER_LEN);
 
 /// Where an answer goes: a connection and the id of a request on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,9 +164,11 @@ impl Process {
         }
     }
 
-    /// Reads what it tells over its channel.
-    pub(super) fn read_control(&self) -> ControlEvent {
-        self.control().map_or(ControlEvent::Nothing, receive)
+    /// Reads what it tells over its channel, by way of a buffer.
+    pub(super) fn read_control(&self, buffer: &mut [u8]) -> ControlEvent {
+        self.control().map_or(ControlEvent::Nothing, |control| {
+            receive(control, &mut buffer[..MAX_REPORT])
+        })
     }
 
     /// Takes note that it is ready. Returns who is told of that, and who has
@@ -237,11 +242,6 @@ impl Process {
         answer
     }
 
-    /// Takes note that its channel is closed. Returns who is told that it
-    /// executes its command, if that is what it means.
-    pub(super) fn control_closed(&mut self) -> Option<ReplyTo> {
-        match mem::replace(&mut self.phase, Phase::Running) {
-            Phase::Starting { started, .. } => Some(started),
     /// Ends a process that cannot be started. Whoever asked for its start, and
     /// whoever waits for its end, is told why when it is gone.
     pub(super) fn abandon(&mut self, to: ReplyTo, error: RemoteError) {
@@ -251,6 +251,11 @@ impl Process {
         let _ = self.signal(Signal::KILL.as_raw() as u8);
     }
 
+    /// Takes note that its channel is closed. Returns who is told that it
+    /// executes its command, if that is what it means.
+    pub(super) fn control_closed(&mut self) -> Option<ReplyTo> {
+        match mem::replace(&mut self.phase, Phase::Running) {
+            Phase::Starting { started, .. } => Some(started),
             // Killed before its start.
             Phase::Ready { .. } => None,
             other => {
@@ -307,12 +312,7 @@ fn receive(control: BorrowedFd<'_>, text: &mut [u8]) -> ControlEvent {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let n = match recvmsg(
-        control,
-        &mut [IoSliceMut::new(&mut text)],
-        &mut ancillary,
-        flags,
-    ) {
+    let n = match recvmsg(control, &mut [IoSliceMut::new(text)], &mut ancillary, flags) {
         Ok(message) => message.bytes,
         Err(Errno::AGAIN | Errno::INTR) => return ControlEvent::Nothing,
         Err(_) => 0,
