@@ -127,6 +127,8 @@ pub(crate) struct Stream {
     inbound: Flow,
     /// The process has ended, and this many bytes of its own are left at most.
     rest: Option<usize>,
+    /// What a terminal that is still to come will be resized to.
+    size: Option<WindowSize>,
 }
 
 impl Stream {
@@ -156,6 +158,7 @@ impl Stream {
                 ..Flow::default()
             },
             rest: None,
+            size: None,
         }
     }
 
@@ -170,16 +173,21 @@ impl Stream {
 
     /// Takes the master side of the process's terminal.
     pub(crate) fn set_terminal(&mut self, master: OwnedFd) {
+        if let Some(size) = self.size.take() {
+            // A terminal of the size that it started with is better than none.
+            let _ = tcsetwinsize(&master, window_size(size));
+        }
         let token = Token::StreamLocal(self.process, self.index);
         self.local = Some(Watched::new(master, token));
     }
 
-    /// Sets the size of the terminal.
-    pub(crate) fn resize(&self, size: WindowSize) -> io::Result<()> {
+    /// Sets the size of the terminal, now or when it comes.
+    pub(crate) fn resize(&mut self, size: WindowSize) -> io::Result<()> {
         match &self.local {
-            Some(master) => Ok(tcsetwinsize(master, window_size(size))?),
-            None => Ok(()),
+            Some(master) => tcsetwinsize(master, window_size(size))?,
+            None => self.size = Some(size),
         }
+        Ok(())
     }
 
     /// Whether all that the process wrote has been handed over, or nobody is
@@ -345,6 +353,8 @@ mod tests {
 
     use proptest::prelude::*;
     use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::pty::{OpenptFlags, openpt};
+    use rustix::termios::tcgetwinsize;
 
     use super::*;
 
@@ -466,6 +476,20 @@ mod tests {
         fixture.host.shutdown(std::net::Shutdown::Write).unwrap();
         fixture.advance();
         assert!(fixture.stream.is_over());
+    }
+
+    #[test]
+    fn a_terminal_has_the_size_that_was_asked_for_before_it_came() {
+        let (_host, guest) = UnixStream::pair().unwrap();
+        let mut stream = Stream::new(StreamKind::Terminal, 1, 0, guest.into(), None);
+        let size = |rows, columns| WindowSize { rows, columns };
+        stream.resize(size(1, 2)).unwrap();
+        stream.resize(size(3, 4)).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let same = rustix::io::dup(&master).unwrap();
+        stream.set_terminal(master);
+        let set = tcgetwinsize(same).unwrap();
+        assert_eq!((set.ws_row, set.ws_col), (3, 4));
     }
 
     #[test]
