@@ -5,112 +5,26 @@
 //! sink did not take, and reads on only when that is gone. A slow reader so
 //! slows down its own process, and nobody else.
 
+mod flow;
+
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use bulkhead_protocol::{StreamKind, WindowSize};
 use rustix::event::epoll::EventFlags;
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::ioctl_fionread;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_error};
 use rustix::termios::tcsetwinsize;
 
 use crate::child::window_size;
 use crate::event::{Poller, StreamIndex, Token, Watched};
+use flow::{Flow, Moved, Read, read_some};
 
 /// Most that is read at once, and so most that a direction ever holds.
 pub(crate) const BUFFER_LEN: usize = 64 << 10;
 
 /// More than a terminal can hold (a few pages in the kernel's buffers).
 const TERMINAL_REST: usize = 64 << 10;
-
-/// One direction: bytes that were read and not yet written, and whether more
-/// will come.
-#[derive(Debug, Default)]
-struct Flow {
-    pending: Vec<u8>,
-    written: usize,
-    source_open: bool,
-}
-
-/// What became of an attempt to move bytes.
-#[derive(Debug, PartialEq, Eq)]
-enum Moved {
-    /// As far as possible for now.
-    Some,
-    /// The sink takes no more, ever.
-    SinkClosed,
-}
-
-impl Flow {
-    fn is_empty(&self) -> bool {
-        self.written == self.pending.len()
-    }
-
-    /// Whether nothing is left to do.
-    fn is_over(&self) -> bool {
-        self.is_empty() && !self.source_open
-    }
-
-    fn wants_to_read(&self) -> bool {
-        self.is_empty() && self.source_open
-    }
-
-    /// Writes what is pending or, if nothing is, `fresh`, and keeps the rest.
-    fn write(&mut self, sink: impl AsFd, fresh: &[u8]) -> Moved {
-        let pending = if self.is_empty() {
-            fresh
-        } else {
-            &self.pending[self.written..]
-        };
-        let Ok(n) = write_some(sink, pending) else {
-            return Moved::SinkClosed;
-        };
-        if self.is_empty() {
-            (self.pending, self.written) = (fresh[n..].to_vec(), 0);
-        } else {
-            self.written += n;
-        }
-        if self.is_empty() {
-            // Given back: most streams are idle most of the time.
-            self.pending = Vec::new();
-            self.written = 0;
-        }
-        Moved::Some
-    }
-
-    /// Gives up: nothing is pending, and nothing will come.
-    fn close(&mut self) {
-        *self = Self::default();
-    }
-}
-
-/// As many bytes as a sink takes now, which may be none.
-fn write_some(sink: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
-    if bytes.is_empty() {
-        return Ok(0);
-    }
-    match rustix::io::write(sink, bytes) {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        other => other,
-    }
-}
-
-/// What a source had.
-enum Read {
-    Bytes(usize),
-    Nothing,
-    End,
-}
-
-fn read_some(source: impl AsFd, buffer: &mut [u8]) -> Read {
-    match rustix::io::read(source, buffer) {
-        Ok(0) => Read::End,
-        Ok(n) => Read::Bytes(n),
-        Err(Errno::AGAIN | Errno::INTR) => Read::Nothing,
-        // A terminal says so (EIO) when no process has it open any more.
-        Err(_) => Read::End,
-    }
-}
 
 /// A standard stream of a process.
 #[derive(Debug)]
@@ -148,15 +62,11 @@ impl Stream {
             socket: Some(Watched::new(socket, Token::StreamSocket(process, index))),
             connecting: true,
             local: local.map(|fd| Watched::new(fd, Token::StreamLocal(process, index))),
-            outbound: Flow {
-                pending: vec![kind as u8],
-                written: 0,
-                source_open: kind != StreamKind::Stdin,
-            },
-            inbound: Flow {
-                source_open: matches!(kind, StreamKind::Stdin | StreamKind::Terminal),
-                ..Flow::default()
-            },
+            outbound: Flow::new(vec![kind as u8], kind != StreamKind::Stdin),
+            inbound: Flow::new(
+                Vec::new(),
+                matches!(kind, StreamKind::Stdin | StreamKind::Terminal),
+            ),
             rest: None,
             size: None,
         }
