@@ -32,6 +32,7 @@ pub(crate) use namespaces::MADE_LATER;
 pub(crate) use terminal::window_size;
 
 use crate::plan::{ContainerPlan, ProcessPlan};
+use crate::stdio::Which;
 use crate::sys::{self, Forked};
 use command::Command;
 use control::Control;
@@ -180,7 +181,7 @@ fn start_afresh() -> Result<()> {
 fn execute(
     plan: &ProcessPlan,
     seccomp_filter: Option<&[u8]>,
-    absent: [bool; 3],
+    absent: Which,
     control: &Control,
 ) -> Result<Infallible> {
     descriptors::replace_null(absent)?;
