@@ -104,6 +104,23 @@ fn namespaces_show_only_the_container() {
     assert!(lines.contains(&"lo"), "{outcome:#?}");
 }
 
+/// Not there until a container has them.
+#[test]
+fn the_guest_s_own_network_and_shared_memory_can_be_had() {
+    let world = World::new();
+    let mut bundle = world
+        .bundle()
+        .shell("cat /sys/class/net/lo/carrier; touch /guest/x; grep -o ' /guest tmpfs ' /proc/mounts")
+        .push(
+            "/mounts",
+            json!({ "type": "bind", "source": "/dev/shm", "destination": "/guest", "options": ["bind"] }),
+        );
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "1\n /guest tmpfs \n");
+}
+
 #[test]
 fn masked_and_read_only_paths() {
     let world = World::new();
