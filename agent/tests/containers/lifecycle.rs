@@ -192,14 +192,16 @@ fn a_container_in_another_s_pid_namespace_is_deleted_with_its_orphans() {
         .unwrap();
     let pid = status(&mut agent, "first").pid;
     // Orphans become children of the first one's init, which reaps nobody.
-    let mut config = rootfs.shell("for n in $(seq 20); do setsid sleep 1000 & done");
+    let mut config = rootfs.shell("for n in $(seq 20); do sleep 1000 & done; echo ready; wait");
     let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
     for namespace in namespaces.iter_mut().filter(|n| n["type"] == "pid") {
         namespace["path"] = format!("/proc/{pid}/ns/pid").into();
     }
     for _ in 0..5 {
-        agent.run("second", &config).unwrap();
-        agent.delete("second", false).unwrap();
+        let mut second = agent.start_container("second", &config, None).unwrap();
+        let stdout = second.stream(bulkhead_protocol::StreamKind::Stdout);
+        std::io::Read::read_exact(stdout, &mut [0; 6]).unwrap();
+        agent.delete("second", true).unwrap();
         assert!(!agent.cgroup().join("second").exists());
     }
 }
