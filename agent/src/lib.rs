@@ -10,7 +10,9 @@ mod child;
 mod config;
 mod error;
 mod event;
+mod guest;
 mod plan;
+mod stdio;
 mod stream;
 #[allow(unsafe_code)]
 mod sys;

@@ -4,6 +4,7 @@
 //! elsewhere its first argument names what to do.
 
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -14,8 +15,9 @@ fn main() -> ExitCode {
     match arguments.get(1).map(String::as_str) {
         Some("crash-pid-1") => crash_pid_1(),
         Some("write") => write_pattern(arguments.get(2).and_then(|n| n.parse().ok()).unwrap_or(0)),
+        Some("map") => write_by_mapping(arguments.get(2).map_or("", String::as_str)),
         _ => {
-            eprintln!("usage: probe crash-pid-1 | write BYTES");
+            eprintln!("usage: probe crash-pid-1 | write BYTES | map FILE");
             ExitCode::FAILURE
         }
     }
@@ -74,4 +76,37 @@ fn write_pattern(count: usize) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes `mapped` to a file by a shared mapping, and ends without syncing or
+/// unmapping.
+#[allow(unsafe_code)]
+fn write_by_mapping(path: &str) -> ExitCode {
+    const TEXT: &[u8] = b"mapped";
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path);
+    let file = file.expect("a file that can be written");
+    file.set_len(TEXT.len() as u64)
+        .expect("a file that can grow");
+    // SAFETY: a new mapping that nothing else in this process knows of, and
+    // the file is as long as what is written.
+    let mapping = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            TEXT.len(),
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if mapping == libc::MAP_FAILED {
+        eprintln!("cannot map {path}: {}", io::Error::last_os_error());
+        return ExitCode::FAILURE;
+    }
+    // SAFETY: the mapping is that long, and stays until the process ends.
+    unsafe { std::ptr::copy_nonoverlapping(TEXT.as_ptr(), mapping.cast(), TEXT.len()) };
+    ExitCode::SUCCESS
 }
