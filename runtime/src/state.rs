@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) monitor: ProcessRef,
     /// Its sandbox's VMM.
     pub(crate) vmm: Option<ProcessRef>,
+    /// Its sandbox's file server.
+    pub(crate) fsd: Option<ProcessRef>,
     /// How it ended, if it was seen to.
     pub(crate) exit: Option<Exit>,
 }
@@ -183,6 +185,7 @@ pub(crate) mod tests {
             phase,
             monitor: ProcessRef::current().unwrap(),
             vmm: None,
+            fsd: None,
             exit: None,
         }
     }

@@ -19,7 +19,7 @@ use crate::guest_spec::GuestSpec;
 use crate::installation::Installation;
 use crate::process::ProcessRef;
 use crate::resources::{Host, Resources};
-use crate::sandbox::{Plan, Sandbox};
+use crate::sandbox::{Helper, Plan, Sandbox};
 use crate::seccomp::{self, ProfileError};
 use crate::signals::Signals;
 use crate::state::{Exit, Phase};
@@ -59,8 +59,11 @@ pub(crate) fn run(
     let sandbox = Sandbox::launch(&store.sandbox_dir(&job.id), &plan)?;
 
     // The guest is booting.
-    let vmm = ProcessRef::of(sandbox.vmm().pid()).map_err(MonitorError::io("find the VMM"))?;
-    record.publish(&bundle, vmm)?;
+    let identify = |helper: &Helper| {
+        ProcessRef::of(helper.pid()).map_err(MonitorError::io("identify the sandbox's processes"))
+    };
+    let (vmm, fsd) = (identify(sandbox.vmm())?, identify(sandbox.file_server())?);
+    record.publish(&bundle, vmm, fsd)?;
     let spec =
         Json::new(&spec).map_err(|e| MonitorError::io("encode the configuration")(e.into()))?;
     let goal = prepare(job, &bundle, spec, &sandbox)?;
