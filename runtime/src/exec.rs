@@ -64,7 +64,8 @@ pub(crate) enum ExecError {
 }
 
 impl ExecError {
-    fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`.
+    pub(crate) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, source }
     }
 
@@ -97,7 +98,7 @@ impl Exec<'_> {
     pub(crate) fn run(
         self,
         dir: &SandboxDir,
-        ready: impl FnOnce() -> io::Result<()>,
+        ready: impl FnOnce() -> Result<(), ExecError>,
     ) -> Result<u8, ExecError> {
         let signals = Signals::catch().map_err(ExecError::io("catch signals"))?;
         let failed = |source| ExecError::Agent {
@@ -118,7 +119,7 @@ impl Exec<'_> {
             attached,
         };
         session.until_started()?;
-        ready().map_err(ExecError::io("tell that the process runs"))?;
+        ready()?;
         let terminal = ExecError::io("set up the terminal");
         session.attached.enter_raw_mode().map_err(terminal)?;
         session.until_drained().map(ExitStatus::code)

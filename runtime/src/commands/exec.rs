@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process, Spec};
 
-use super::write_pid_file;
+use super::pid_file;
 use crate::background::{self, Reporter};
-use crate::context::Context;
+use crate::context::{Context, absolute};
 use crate::error::Error;
 use crate::exec::{Exec, ExecError};
 use crate::id::ContainerId;
@@ -96,17 +96,20 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
         terminal,
     };
     let dir = context.sandbox_dir(&id)?;
+    let write_pid_file =
+        || pid_file::write(args.pid_file.as_deref()).map_err(ExecError::io("write the pid file"));
     let Some(report) = &args.report else {
-        let ready = || match &args.pid_file {
-            Some(path) => write_pid_file(path, std::process::id()),
-            None => Ok(()),
-        };
-        return Ok(exec.run(&dir, ready)?);
+        return Ok(exec.run(&dir, write_pid_file)?);
     };
     let mut reporter = Reporter::open(report).map_err(Error::io("open", report))?;
-    // Fails only for a process that leads its group, which then stays there.
-    let _ = rustix::process::setsid();
-    match exec.run(&dir, || reporter.ready()) {
+    super::leave_session();
+    let ready = || {
+        write_pid_file()?;
+        reporter
+            .ready()
+            .map_err(ExecError::io("tell that the process runs"))
+    };
+    match exec.run(&dir, ready) {
         Ok(code) => Ok(code),
         Err(error) => tell(&mut reporter, error),
     }
@@ -124,29 +127,26 @@ fn tell(reporter: &mut Reporter, error: ExecError) -> Result<u8, Error> {
 
 /// The same command again, as a process that stays behind.
 fn in_background(context: &Context, args: &Args) -> Result<u8, Error> {
-    let mut passed_on = Ok(());
-    let pid = background::start("exec", |command| {
-        passed_on = context.pass_on(command);
-        pass_on(command, args);
-    });
-    passed_on?;
-    let pid = pid?;
-    if let Some(path) = &args.pid_file {
-        write_pid_file(path, pid).map_err(Error::io("write the pid file", path))?;
-    }
+    background::start("exec", |command| {
+        context.pass_on(command)?;
+        pass_on(command, args)
+    })?;
     Ok(0)
 }
 
-fn pass_on(command: &mut std::process::Command, args: &Args) {
-    let paths = [
+fn pass_on(command: &mut std::process::Command, args: &Args) -> Result<(), Error> {
+    let files = [
         ("--process", &args.process),
+        ("--pid-file", &args.pid_file),
         ("--console-socket", &args.console_socket),
-        ("--cwd", &args.cwd),
     ];
-    for (option, path) in paths {
+    for (option, path) in files {
         if let Some(path) = path {
-            command.arg(option).arg(path);
+            command.arg(option).arg(absolute(path)?);
         }
+    }
+    if let Some(directory) = &args.cwd {
+        command.arg("--cwd").arg(directory);
     }
     for (option, values) in [("--env", &args.env), ("--cap", &args.cap)] {
         for value in values {
@@ -166,6 +166,7 @@ fn pass_on(command: &mut std::process::Command, args: &Args) {
         }
     }
     command.arg("--").arg(&args.id).args(&args.command);
+    Ok(())
 }
 
 /// What to run: a file's content, or the container's own process with changes.
