@@ -107,7 +107,10 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
         write_pid_file()?;
         reporter
             .ready()
-            .map_err(ExecError::io("tell that the process runs"))
+            .map_err(ExecError::io("tell that the process runs"))?;
+        context
+            .leave_stderr()
+            .map_err(ExecError::io("part with standard error"))
     };
     match exec.run(&dir, ready) {
         Ok(code) => Ok(code),

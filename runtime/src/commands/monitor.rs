@@ -59,7 +59,10 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
             .map_err(MonitorError::io("write the pid file"))?;
         reporter
             .ready()
-            .map_err(MonitorError::io("tell that the container is ready"))
+            .map_err(MonitorError::io("tell that the container is ready"))?;
+        context
+            .leave_stderr()
+            .map_err(MonitorError::io("part with standard error"))
     };
     match monitor::run(&context.store, &job, ready) {
         Ok(code) => Ok(code),
