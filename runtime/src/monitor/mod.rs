@@ -17,6 +17,7 @@ use crate::attached::{Attached, Screen};
 use crate::bundle::Bundle;
 use crate::guest_spec::GuestSpec;
 use crate::installation::Installation;
+use crate::logging;
 use crate::process::ProcessRef;
 use crate::resources::{Host, Resources};
 use crate::sandbox::{Helper, Plan, Sandbox};
@@ -85,15 +86,27 @@ pub(crate) fn run(
     }
 
     let outcome = follow(supervisor, attached);
-    if !job.remove {
-        record.end(Exit {
-            code: outcome
-                .as_ref()
-                .map_or_else(|e| e.exit_code().unwrap_or(1), |code| *code),
-            reason: outcome.as_ref().err().map(|e| crate::logging::chain(e)),
-        })?;
+    // The container is over. That there is no trace of it, or one too many,
+    // does not change how it ended.
+    if !job.remove
+        && let Err(error) = record.end(exit_of(&outcome))
+    {
+        log::warn!("{}", logging::chain(&error));
     }
     outcome
+}
+
+fn exit_of(outcome: &Result<u8, MonitorError>) -> Exit {
+    match outcome {
+        Ok(code) => Exit {
+            code: *code,
+            reason: None,
+        },
+        Err(error) => Exit {
+            code: error.exit_code().unwrap_or(crate::FAILURE),
+            reason: Some(logging::chain(error)),
+        },
+    }
 }
 
 /// Sees a container that is on its way to its end, and ends its sandbox.
@@ -102,7 +115,9 @@ fn follow(mut supervisor: Supervisor, mut attached: Attached) -> Result<u8, Moni
         .enter_raw_mode()
         .map_err(MonitorError::io("set up the terminal"))?;
     let status = supervisor.follow(attached)?;
-    supervisor.tear_down()?;
+    if let Err(error) = supervisor.tear_down() {
+        log::warn!("{}", logging::chain(&error));
+    }
     Ok(status.code())
 }
 

@@ -211,7 +211,8 @@ impl Sandbox {
         dir::remove(self.dir.path())
     }
 
-    fn end_processes(&mut self) {
+    /// Ends its processes, and with them the streams from the guest.
+    pub(crate) fn end_processes(&mut self) {
         self.vmm.kill();
         self.fsd.kill();
     }
