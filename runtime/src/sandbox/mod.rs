@@ -6,6 +6,7 @@
 mod control;
 mod demise;
 mod dir;
+pub(crate) mod export_argument;
 mod helper;
 mod launch;
 
