@@ -1,6 +1,7 @@
 //! Further processes in a container.
 
 use std::fs;
+use std::process::{ExitStatus, Stdio};
 
 use bulkhead_tests::{Outcome, Running, World, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,10 +24,10 @@ fn count(world: &World, text: &str) -> usize {
 }
 
 /// `exec --detach`, which leaves a process behind that keeps its streams.
-fn exec_detached(world: &World, arguments: &[&str]) -> std::process::ExitStatus {
+fn exec_detached(world: &World, arguments: &[&str]) -> ExitStatus {
     let mut command = world.bulkhead(["exec", "--detach"]);
-    command.args(arguments).stdin(std::process::Stdio::null());
-    command.stdout(std::process::Stdio::null());
+    command.args(arguments).stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
     command.status().expect("bulkhead can be started")
 }
 
@@ -117,7 +118,7 @@ fn process_that_stands_for_it_ends_with_its_code_and_takes_signals() {
     let running = Running::start(
         world
             .bulkhead(["exec", "c1", "sh", "-c", script])
-            .stdin(std::process::Stdio::null()),
+            .stdin(Stdio::null()),
     );
     wait_until("it runs", || count(&world, "exit 9") > 0);
     running.signal(Signal::TERM);
@@ -156,8 +157,7 @@ fn process_is_described_by_a_file() {
     assert_eq!(outcome.stdout, "0\n/tmp\nb\n");
     let _ = world.run(["exec", "c1", "rm", "/tmp/ran"]).expect_code(0);
     let mut exec = world.bulkhead(["exec", "--detach", "--process", "process.json", "c1"]);
-    exec.stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null());
+    exec.stdin(Stdio::null()).stdout(Stdio::null());
     assert!(exec.current_dir(world.path()).status().unwrap().success());
     wait_until("it ran", || {
         world.run(["exec", "c1", "test", "-e", "/tmp/ran"]).code == 0
@@ -183,7 +183,7 @@ fn lost_with_its_guest_is_as_killed() {
     let running = Running::start(
         world
             .bulkhead(["exec", "c1", "sh", "-c", "echo before; exec sleep 4321"])
-            .stdin(std::process::Stdio::null()),
+            .stdin(Stdio::null()),
     );
     wait_until("it runs", || count(&world, "sleep 4321") == 1);
     for pid in world.processes("vmm") {

@@ -89,6 +89,7 @@ fn streams_that_the_container_closes_are_closed_for_the_caller() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut input = create.stdin.take().unwrap();
     assert!(create.wait().unwrap().success());
     let _ = world.run(["start", "c1"]).expect_code(0);
     let mut output = String::new();
@@ -105,7 +106,6 @@ fn streams_that_the_container_closes_are_closed_for_the_caller() {
         .read_to_string(&mut output)
         .unwrap();
     assert_eq!(output, "");
-    let mut input = create.stdin.take().unwrap();
     wait_until("input is refused", || input.write_all(b"x").is_err());
     assert_eq!(world.state("c1")["status"], "running");
     let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
