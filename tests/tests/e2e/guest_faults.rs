@@ -80,6 +80,32 @@ fn init_that_never_calls_shows_the_console() {
         .expect_message("about to hang");
 }
 
+/// Runs a container in a guest whose agent is not ours.
+fn run_with_agent(behaviour: &str) -> Outcome {
+    let world = World::new();
+    let initramfs = misbehaving_init(&world, behaviour);
+    let bundle = world.bundle().shell("true");
+    let mut command = bundle.verb("run", &["test"]);
+    command
+        .env("BULKHEAD_INITRAMFS", initramfs)
+        .env("BULKHEAD_START_TIMEOUT", "20");
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn agent_that_talks_without_end_does_not_outlast_the_timeout() {
+    let outcome = run_with_agent("chatter");
+    let _ = outcome.expect_code(1).expect_message("within 20 s");
+}
+
+#[test]
+fn agent_that_tells_the_end_before_the_beginning_is_not_believed() {
+    let outcome = run_with_agent("end early");
+    let _ = outcome
+        .expect_code(1)
+        .expect_message("does not belong to the request");
+}
+
 #[test]
 fn agent_that_dies_takes_its_container_with_it() {
     let world = World::new();
