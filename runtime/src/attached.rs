@@ -374,7 +374,7 @@ mod tests {
         let path = fixture.directory.path().join(format!("vsock.sock_{port}"));
         let mut stream = UnixStream::connect(path).unwrap();
         stream.write_all(&[StreamKind::Stdout as u8]).unwrap();
-        stream.write_all(&[7; 30_000]).unwrap();
+        stream.write_all(&vec![7; 30_000]).unwrap();
         drop((stream, fixture.agent));
         fixture
             .attached

@@ -52,7 +52,10 @@ fn main() -> ExitCode {
     let started = Moment::now();
     let (result, failure) = match std::env::args_os().nth(1) {
         Some(verb) if verb == "vmm" => (execute_internal(commands::vmm::execute), FAILURE),
-        Some(verb) if verb == "fsd" => (execute_internal(commands::fsd::execute), FAILURE),
+        Some(verb) if verb == "fsd" => (
+            execute_internal(|args| commands::fsd::execute(&args)),
+            FAILURE,
+        ),
         _ => {
             sys::keep_descriptors_from_children();
             let cli = Cli::parse();

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 }
 
 /// Serves until the VMM hangs up.
-pub(crate) fn execute(args: Args) -> Result<u8, Error> {
+pub(crate) fn execute(args: &Args) -> Result<u8, Error> {
     super::name_process(c"bulkhead-fsd");
     let failed = || Error::io("take over", "standard input as the listening socket");
     signals::unblock().map_err(failed())?;
