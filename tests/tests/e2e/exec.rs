@@ -104,6 +104,8 @@ fn killed_on_the_host_is_killed_in_the_guest() {
     assert_eq!(count(&world, "sleep 4321"), 1);
     let pid: i32 = fs::read_to_string(&pid_file).unwrap().parse().unwrap();
     assert_eq!(world.processes("exec"), [pid]);
+    let directory = fs::read_link(format!("/proc/{pid}/cwd")).unwrap();
+    assert_eq!(directory.to_str(), Some("/"), "no directory is kept busy");
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     wait_until("it is gone", || count(&world, "sleep 4321") == 0);
     assert_eq!(world.state("c1")["status"], "running");

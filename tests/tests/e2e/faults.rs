@@ -2,6 +2,7 @@
 //! with a reason, and nothing left behind.
 
 use std::fs;
+use std::process::Stdio;
 
 use bulkhead_tests::{Bundle, Running, World, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
@@ -14,9 +15,13 @@ fn run_until_up(bundle: &Bundle<'_>) -> Running {
 }
 
 fn kill(world: &World, process: &str) {
+    signal(world, process, Signal::KILL);
+}
+
+fn signal(world: &World, process: &str, signal: Signal) {
     let pids = world.processes(process);
     assert_eq!(pids.len(), 1, "one {process}");
-    kill_process(Pid::from_raw(pids[0]).unwrap(), Signal::KILL).unwrap();
+    kill_process(Pid::from_raw(pids[0]).unwrap(), signal).unwrap();
 }
 
 #[test]
@@ -56,6 +61,31 @@ fn killed_monitor_takes_everything_along() {
     });
     assert_eq!(world.state("c1")["status"], "stopped");
     let _ = world.run(["delete", "c1"]).expect_code(0);
+}
+
+#[test]
+fn vmm_that_hangs_and_outlives_its_monitor_is_ended_by_delete() {
+    let world = World::new();
+    world.bundle().command(&["/bin/sleep", "1000"]).create("c1");
+    signal(&world, "vmm", Signal::STOP);
+    kill(&world, "monitor");
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+    assert_eq!(world.processes("vmm"), [0; 0]);
+}
+
+#[test]
+fn exec_that_waits_for_a_guest_that_hangs_can_be_interrupted() {
+    let world = World::new();
+    world.bundle().command(&["/bin/sleep", "1000"]).create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    signal(&world, "vmm", Signal::STOP);
+    let running = Running::start(world.bulkhead(["exec", "c1", "true"]).stdin(Stdio::null()));
+    wait_until("it waits", || !world.processes("exec").is_empty());
+    running.signal(Signal::INT);
+    let _ = running.wait().expect_code(130);
+    signal(&world, "vmm", Signal::CONT);
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
 }
 
 #[test]

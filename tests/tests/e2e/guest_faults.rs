@@ -39,6 +39,20 @@ fn power_off() {
 }
 
 #[test]
+fn kernel_of_a_relative_path_is_found_by_what_works_in_the_background() {
+    let world = World::new();
+    let kernel = machine_code::kernel(machine_code::POWER_OFF);
+    fs::write(world.path().join("relative"), kernel).unwrap();
+    let bundle = world.bundle().shell("true");
+    let mut command = bundle.verb("create", &["test"]);
+    command
+        .env("BULKHEAD_KERNEL", "relative")
+        .current_dir(world.path());
+    let outcome = Outcome::of(&mut command);
+    let _ = outcome.expect_code(1).expect_message("powered off");
+}
+
+#[test]
 fn reset() {
     let world = World::new();
     let outcome = run_on(&world, machine_code::RESET, "60");
