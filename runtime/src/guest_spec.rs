@@ -75,6 +75,7 @@ impl GuestSpec {
             exports.push(Export {
                 name,
                 source: bundle.rootfs.clone(),
+                recursive: true,
                 read_only,
             });
         }
@@ -159,11 +160,12 @@ fn share(mount: &mut Mount, name: PathBuf, bundle: &Path) -> Result<Export, Moun
             .flatten()
             .any(|option| wanted.contains(&option.as_str()))
     };
-    let read_only = has(&["ro", "rro"]);
+    let (recursive, read_only) = (has(&["rbind"]), has(&["ro", "rro"]));
     mount.set_source(Some(Path::new(SHARED).join(&name)));
     Ok(Export {
         name,
         source: path,
+        recursive,
         read_only,
     })
 }
@@ -219,6 +221,7 @@ mod tests {
         let export = Export {
             name: "box/rootfs".into(),
             source: bundle.join("rootfs"),
+            recursive: true,
             read_only: false,
         };
         assert_eq!(guest.exports, [export]);
@@ -275,11 +278,13 @@ mod tests {
             Export {
                 name: "box/1".into(),
                 source: bundle.join("dir"),
+                recursive: false,
                 read_only: true,
             },
             Export {
                 name: "box/2".into(),
                 source: bundle.join("file"),
+                recursive: true,
                 read_only: false,
             },
         ];

@@ -220,7 +220,8 @@ impl Agent {
         self.forget_client(key);
     }
 
-    /// Forgets a connection and what was to be answered on it.
+    /// Forgets a connection and what was to be answered on it, and ends the
+    /// processes that it stood for.
     fn forget_client(&mut self, key: u64) {
         self.connections.remove(&key);
         for container in self.table.containers_mut() {

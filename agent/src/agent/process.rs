@@ -5,6 +5,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::{ContainerState, ExitStatus, ProcessId, RemoteError, StreamKind};
+use nix::sys::signal::Signal;
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -76,6 +77,8 @@ pub(super) struct Process {
     pub(super) pid: Pid,
     /// A handle that means it even when the id is used again.
     pub(super) pidfd: OwnedFd,
+    /// The connection that it ends with; an init process has none.
+    pub(super) client: Option<u64>,
     /// Set when it starts: it would be hindered while it sets itself up.
     pub(super) limits: Vec<ResourceLimit>,
     /// Likewise; a process may not lower its own.
@@ -285,9 +288,15 @@ impl Process {
         self.streams.is_empty()
     }
 
-    /// Forgets that a client waits for something.
+    /// Forgets that a client waits for something. If the process was the
+    /// client's, it is killed: whoever kills a process of the host that stands
+    /// for one of the guest's means that.
     pub(super) fn forget_client(&mut self, connection: u64) {
         self.waiting.retain(|to| to.connection != connection);
+        if self.client == Some(connection) && self.exit().is_none() {
+            // Fails only if it has ended in the meantime.
+            let _ = self.signal(Signal::SIGKILL as u8);
+        }
     }
 }
 

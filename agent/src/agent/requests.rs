@@ -172,6 +172,7 @@ impl Agent {
             owner: plan.namespaces.uid_outside(plan.process.uid),
             ready: Some(to),
             start: None,
+            client: None,
         };
         match self.launch_init(&plan, &cgroup, order) {
             Ok(init) => {
@@ -280,6 +281,7 @@ impl Agent {
             owner: container_plan.namespaces.uid_outside(plan.uid),
             ready: None,
             start: Some(to),
+            client: Some(to.connection),
         };
         let process = self.launch_exec(order)?;
         self.table.insert_exec(process);

@@ -3,7 +3,8 @@
 use std::fs;
 
 use bulkhead_protocol::{
-    ErrorKind, ExecProcess, ExitStatus, Json, ProcessId, RequestBody, Stdio, WindowSize,
+    ContainerState, ErrorKind, ExecProcess, ExitStatus, Json, ProcessId, RequestBody, Response,
+    Stdio, WindowSize,
 };
 
 use crate::bundle::{Rootfs, make_cgroup_writable, process};
@@ -190,6 +191,34 @@ fn exec_needs_a_container_that_runs_and_a_free_name() {
         .err()
         .unwrap();
     assert_eq!(error.kind, ErrorKind::InvalidState);
+}
+
+#[test]
+fn exec_is_killed_when_its_client_leaves() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    agent
+        .start_container("a", &rootfs.config(&["sleep", "1000"]), None)
+        .unwrap();
+    let client = agent.connect();
+    let other = std::mem::replace(&mut agent.connection, client);
+    let exec = agent
+        .start_exec("a", "e", &process(&["sleep", "1000"]), None)
+        .unwrap();
+    let client = std::mem::replace(&mut agent.connection, other);
+    let left = agent.connection.send(RequestBody::Wait {
+        process: exec.name.clone(),
+    });
+    drop((client, exec.streams));
+    let ended = agent.connection.receive(left);
+    assert_eq!(ended, Ok(Response::Exited(ExitStatus::Signal(9))));
+    let container = agent.connection.request(RequestBody::Status {
+        container: "a".into(),
+    });
+    assert!(matches!(
+        container,
+        Ok(Response::Status(status)) if status.state == ContainerState::Running
+    ));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use rustix::fs::MemfdFlags;
 
 use super::control::Control;
 use super::dir::{self, SandboxDir};
+use super::export_argument;
 use super::helper::{Helper, inherit, this_program};
 use crate::installation::Installation;
 use crate::resources::Resources;
@@ -79,15 +80,7 @@ pub(super) fn start(dir: &SandboxDir, plan: &Plan) -> io::Result<Launched> {
 fn start_fsd(dir: &SandboxDir, listener: UnixListener, exports: &[Export]) -> io::Result<Helper> {
     let mut command = this_program("fsd");
     for export in exports {
-        let flag = if export.read_only {
-            "--export-ro"
-        } else {
-            "--export"
-        };
-        let mut value = export.name.clone().into_os_string();
-        value.push("=");
-        value.push(&export.source);
-        command.arg(flag).arg(value);
+        command.arg("--export").arg(export_argument::of(export));
     }
     command.stdin(OwnedFd::from(listener));
     spawn(dir, &mut command, FSD_LOG)

@@ -6,6 +6,7 @@
 mod control;
 mod demise;
 mod dir;
+pub(crate) mod export_argument;
 mod helper;
 mod launch;
 
@@ -211,7 +212,8 @@ impl Sandbox {
         dir::remove(self.dir.path())
     }
 
-    fn end_processes(&mut self) {
+    /// Ends its processes, and with them the streams from the guest.
+    pub(crate) fn end_processes(&mut self) {
         self.vmm.kill();
         self.fsd.kill();
     }

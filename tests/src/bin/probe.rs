@@ -3,9 +3,15 @@
 //! As `/init` of an initramfs it behaves as the file `/behaviour` says;
 //! elsewhere its first argument names what to do.
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::process::ExitCode;
+
+use bulkhead_protocol::{
+    ExitStatus, Hello, Reply, Request, RequestBody, Response, Stamps, VERSION, frame, ports,
+};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
 
 fn main() -> ExitCode {
     if std::process::id() == 1 && std::path::Path::new("/behaviour").exists() {
@@ -29,10 +35,62 @@ fn misbehave(behaviour: &str) -> ExitCode {
     match behaviour {
         // The end of PID 1 is a kernel panic.
         "exit" => ExitCode::FAILURE,
+        "chatter" => hostile_agent(|_| Some(Response::Done)),
+        "end early" => hostile_agent(|request| match request {
+            RequestBody::Wait { .. } => Some(Response::Exited(ExitStatus::Code(0))),
+            _ => None,
+        }),
         _ => loop {
             std::thread::park();
         },
     }
+}
+
+/// In the agent's place: what a request is answered with is up to `answer`,
+/// and is then said again and again, whoever wants to hear it.
+fn hostile_agent(answer: fn(RequestBody) -> Option<Response>) -> ExitCode {
+    let mut host = dial_owner().expect("the host listens");
+    let stamps = Stamps {
+        started_tsc: 0,
+        ready_tsc: 0,
+    };
+    let hello = Hello {
+        version: VERSION,
+        kernel_release: "hostile".into(),
+        stamps,
+    };
+    frame::write(&mut host, &hello).expect("the host reads");
+    loop {
+        let Ok(Some(Request { id, body })) = frame::read(&mut host) else {
+            return ExitCode::FAILURE;
+        };
+        if let Some(response) = answer(body) {
+            // An id that nobody knows.
+            let id = if response == Response::Done { 99 } else { id };
+            let result = Ok(response);
+            while frame::write(
+                &mut host,
+                &Reply {
+                    id,
+                    result: result.clone(),
+                },
+            )
+            .is_ok()
+            {}
+        }
+    }
+}
+
+fn dial_owner() -> io::Result<File> {
+    let socket = socket(
+        AddressFamily::Vsock,
+        SockType::Stream,
+        SockFlag::empty(),
+        None,
+    )?;
+    let address = VsockAddr::new(libc::VMADDR_CID_HOST, ports::SANDBOX_OWNER);
+    connect(socket.as_raw_fd(), &address)?;
+    Ok(socket.into())
 }
 
 /// Makes the guest's PID 1, the agent, jump to address zero: killed by its own

@@ -142,6 +142,22 @@ fn files_written_by_mapping_are_with_the_host_at_the_end() {
 }
 
 #[test]
+fn mounts_below_a_volume_are_shared_by_recursive_binds_only() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir_all(volume.join("sub")).unwrap();
+    let bundle = world
+        .bundle()
+        .shell("ls /bind/sub /rbind/sub")
+        .push("/mounts", bind(&volume, "/bind", &["bind"]))
+        .push("/mounts", bind(&volume, "/rbind", &["rbind"]));
+    let sub = volume.join("sub").display().to_string();
+    let preparation = format!("mount -t tmpfs tmpfs '{sub}' && touch '{sub}/below'");
+    let outcome = bundle.run_after(&preparation).expect_code(0);
+    assert_eq!(outcome.stdout, "/bind/sub:\n\n/rbind/sub:\nbelow\n");
+}
+
+#[test]
 fn volume_that_is_missing_is_named() {
     let world = World::new();
     let bundle = world.bundle().shell("true").push(
