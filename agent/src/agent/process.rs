@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
-use rustix::process::{Pid, Resource, Signal, prlimit};
+use rustix::process::{Pid, Resource, prlimit};
 
 use crate::child::{MAX_REPORT, Report};
 use crate::event::Poller;
@@ -251,7 +251,7 @@ impl Process {
         let replies = vec![to];
         self.phase = Phase::Failing { error, replies };
         // If this fails, it has ended already.
-        let _ = self.signal(Signal::KILL.as_raw() as u8);
+        let _ = self.signal(Signal::SIGKILL as u8);
     }
 
     /// Takes note that its channel is closed. Returns who is told that it

@@ -94,8 +94,8 @@ impl Supervisor {
             for source in self.wait(None, deadline)? {
                 match source {
                     Source::Owner => {
-                        let accept = || Connection::new(self.sandbox.owner().accept()?.0);
-                        return accept()
+                        let agent = self.sandbox.accept_agent().and_then(Connection::new);
+                        return agent
                             .map(Some)
                             .map_err(MonitorError::io("accept the agent"));
                     }
@@ -217,7 +217,11 @@ impl Supervisor {
         match attached {
             // First, so that what the agent told counts before its guest's end.
             Some(attached) => attached.register(&mut waiter),
-            None => waiter.readable(Source::Owner, self.sandbox.owner().as_fd()),
+            None => {
+                if let Some(owner) = self.sandbox.owner() {
+                    waiter.readable(Source::Owner, owner);
+                }
+            }
         }
         waiter.readable(Source::Signals, self.signals.as_fd());
         waiter.readable(Source::Control, self.sandbox.control());
