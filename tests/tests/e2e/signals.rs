@@ -1,5 +1,6 @@
 //! Signals, and exit codes that tell of them.
 
+use std::fs;
 use std::io::Read;
 use std::process::Stdio;
 
@@ -69,17 +70,24 @@ fn container_that_ended_cannot_be_killed_in_words_that_engines_know() {
 /// its last output is still in the guest.
 #[test]
 fn kill_leaves_a_container_that_is_ending_its_last_output() {
+    /// What a pipe holds.
+    const PIPE: u64 = 64 << 10;
     let world = World::new();
+    let script = "until test -e /go; do sleep 0.1; done; exit 5";
     let bundle = world
         .bundle()
-        .shell(&format!("{PROBE} write 3000000 & sleep 2; exit 5"));
+        .shell(&format!("{PROBE} write 3000000 & {script}"));
     let mut child = bundle
         .verb("run", &["test"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_until("it runs", || world.run(["kill", "test", "CONT"]).code == 0);
+    let mut output = child.stdout.take().unwrap();
+    wait_until("the pipe is full", || {
+        rustix::io::ioctl_fionread(&output).unwrap() == PIPE
+    });
+    fs::write(bundle.file("/go"), "").unwrap();
     wait_until("it has ended", || {
         world.run(["kill", "test", "CONT"]).code != 0
     });
@@ -90,13 +98,7 @@ fn kill_leaves_a_container_that_is_ending_its_last_output() {
             .expect_message("container not running");
     }
     let mut received = Vec::new();
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_end(&mut received)
-        .unwrap();
+    output.read_to_end(&mut received).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(5));
-    // More than the pipe on our side holds.
-    assert!(received.len() > 64 << 10, "{} bytes", received.len());
+    assert!(received.len() as u64 > PIPE, "{} bytes", received.len());
 }
