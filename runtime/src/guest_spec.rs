@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_fsd::Export;
-use oci_spec::runtime::{Linux, Mount, Spec};
+use oci_spec::runtime::{Linux, Mount, Root, Spec};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::bundle::Bundle;
@@ -68,9 +68,9 @@ impl GuestSpec {
         let mut exports = Vec::new();
 
         let name = shared.join("rootfs");
-        let is_complete = is_complete(&bundle.rootfs, &spec);
+        let is_read_only = spec.root().as_ref().and_then(Root::readonly) == Some(true);
+        let read_only = is_read_only && is_complete(&bundle.rootfs, &spec);
         if let Some(root) = spec.root_mut() {
-            let read_only = root.readonly().unwrap_or(false) && is_complete;
             root.set_path(Path::new(SHARED).join(&name));
             exports.push(Export {
                 name,
