@@ -42,7 +42,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut agent = Agent::new(Settings {
         transport: Box::new(UnixSockets(directory)),
         cgroups,
-        shared: Some("/tmp".into()),
         hello: Hello {
             version: VERSION,
             kernel_release: "test".into(),

@@ -4,23 +4,21 @@
 //! What the host waits for comes first: the agent dials it before anything is
 //! mounted. While the host answers, the rest is made ready.
 
-use std::ffi::CStr;
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use bulkhead_protocol::{Hello, Stamps, VERSION};
 use nix::sys::signal::{Signal, kill};
-use rustix::fs::{CWD, Mode, OFlags, mkdir, sync};
-use rustix::io::Errno;
+use rustix::fs::{CWD, sync};
 use rustix::mount::{
     MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_remount, move_mount, open_tree,
 };
 use rustix::process::{Resource, Rlimit, chroot, fchdir, setrlimit};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use rustix::system::{RebootCommand, reboot, sethostname, uname};
 
 use crate::agent::{Agent, AgentError, Settings, log};
+use crate::guest::{self, CGROUPS, GuestError};
+use crate::stdio;
 use crate::sys;
 use crate::transport::Vsock;
 
@@ -29,7 +27,6 @@ use crate::transport::Vsock;
 const SHARED: &str = "/run/shared";
 /// Tag of that device.
 const SHARED_TAG: &str = "shared";
-const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// I/O port and value that switch the power off, as ACPI does it on a Q35
 /// machine: the host's side of this agreement is the VMM's power device.
@@ -42,17 +39,13 @@ const MAX_DESCRIPTORS: u64 = 1 << 20;
 /// Why the guest cannot be brought up.
 #[derive(Debug, thiserror::Error)]
 enum BootError {
-    #[error("cannot mount {fs_type} on {target}")]
-    Mount {
-        fs_type: &'static str,
-        target: &'static str,
-        source: io::Error,
-    },
     #[error("cannot {action}")]
     Step {
         action: &'static str,
         source: io::Error,
     },
+    #[error(transparent)]
+    Guest(#[from] GuestError),
     #[error(transparent)]
     Agent(#[from] AgentError),
 }
@@ -70,10 +63,11 @@ pub fn run() -> ! {
 }
 
 fn serve(started_tsc: u64) -> Result<(), BootError> {
+    let missing = stdio::hold_missing().step("hold the standard streams' numbers")?;
     let mut agent = Agent::new(settings(started_tsc))?;
     make_pivotable_root().step("make a root that can be changed")?;
     mount_file_systems()?;
-    open_standard_streams().step("open /dev/null")?;
+    stdio::open_null(missing).step("open /dev/null")?;
     mount_shared();
     let descriptors = Rlimit {
         current: Some(MAX_DESCRIPTORS),
@@ -81,7 +75,6 @@ fn serve(started_tsc: u64) -> Result<(), BootError> {
     };
     setrlimit(Resource::Nofile, descriptors).step("raise the limit of descriptors")?;
     sethostname(b"localhost").step("set the host name")?;
-    sys::bring_up_loopback().step("bring up the loopback interface")?;
     // Last: a container that gets hold of the agent's files cannot change them.
     mount_remount("/", MountFlags::RDONLY, c"").step("make the initramfs read-only")?;
     Ok(agent.run()?)
@@ -91,7 +84,6 @@ fn settings(started_tsc: u64) -> Settings {
     Settings {
         transport: Box::new(Vsock),
         cgroups: CGROUPS.into(),
-        shared: Some(SHARED.into()),
         hello: Hello {
             version: VERSION,
             kernel_release: uname().release().to_string_lossy().into_owned(),
@@ -103,95 +95,14 @@ fn settings(started_tsc: u64) -> Settings {
     }
 }
 
-/// One file system of the guest's own.
-struct Mount {
-    fs_type: &'static str,
-    target: &'static str,
-    flags: MountFlags,
-    options: &'static CStr,
-}
-
-const NOTHING_BUT_FILES: MountFlags = MountFlags::NOSUID
-    .union(MountFlags::NODEV)
-    .union(MountFlags::NOEXEC);
-
-/// In order: some are mounted on directories of others.
-const MOUNTS: [Mount; 7] = [
-    Mount {
-        fs_type: "proc",
-        target: "/proc",
-        flags: NOTHING_BUT_FILES,
-        options: c"",
-    },
-    Mount {
-        fs_type: "sysfs",
-        target: "/sys",
-        flags: NOTHING_BUT_FILES,
-        options: c"",
-    },
-    Mount {
-        fs_type: "cgroup2",
-        target: CGROUPS,
-        flags: NOTHING_BUT_FILES,
-        options: c"nsdelegate",
-    },
-    Mount {
-        fs_type: "devtmpfs",
-        target: "/dev",
-        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
-        options: c"mode=755",
-    },
-    Mount {
-        fs_type: "devpts",
-        target: "/dev/pts",
-        flags: MountFlags::NOSUID.union(MountFlags::NOEXEC),
-        options: c"ptmxmode=0666,mode=0620,gid=5",
-    },
-    Mount {
-        fs_type: "tmpfs",
-        target: "/dev/shm",
-        flags: MountFlags::NOSUID.union(MountFlags::NODEV),
-        options: c"mode=1777",
-    },
-    Mount {
-        fs_type: "mqueue",
-        target: "/dev/mqueue",
-        flags: NOTHING_BUT_FILES,
-        options: c"",
-    },
-];
-
 fn mount_file_systems() -> Result<(), BootError> {
-    for entry in &MOUNTS {
-        entry.mount()?;
-        if entry.fs_type == "sysfs" {
+    for file_system in &guest::FILE_SYSTEMS {
+        file_system.mount()?;
+        if file_system.fs_type == "sysfs" {
             expedite_grace_periods();
         }
     }
     Ok(())
-}
-
-impl Mount {
-    fn mount(&self) -> Result<(), BootError> {
-        let mount = || {
-            mount(
-                self.fs_type,
-                self.target,
-                self.fs_type,
-                self.flags,
-                self.options,
-            )
-        };
-        match make_directory(self.target).and_then(|()| mount()) {
-            // Busy: the kernel has mounted it already (CONFIG_DEVTMPFS_MOUNT).
-            Ok(()) | Err(Errno::BUSY) => Ok(()),
-            Err(error) => Err(BootError::Mount {
-                fs_type: self.fs_type,
-                target: self.target,
-                source: error.into(),
-            }),
-        }
-    }
 }
 
 /// Has the kernel interrupt its processors instead of waiting for their next
@@ -207,34 +118,14 @@ fn expedite_grace_periods() {
 /// A guest without a virtio-fs device can still run containers, from whatever
 /// else it is given; those that need the share will say so.
 fn mount_shared() {
-    let result = make_directory("/run")
-        .and_then(|()| make_directory(SHARED))
+    let result = guest::make_directory("/run")
+        .and_then(|()| guest::make_directory(SHARED))
         .and_then(|()| mount(SHARED_TAG, SHARED, "virtiofs", MountFlags::empty(), c""));
     if let Err(error) = result {
         log(&format!(
             "cannot mount the virtio-fs device '{SHARED_TAG}': {error}"
         ));
     }
-}
-
-fn make_directory(path: &str) -> rustix::io::Result<()> {
-    match mkdir(path, Mode::from_raw_mode(0o755)) {
-        Err(Errno::EXIST) => Ok(()),
-        other => other,
-    }
-}
-
-/// A guest without a console starts its first process without standard
-/// streams. New processes count on the agent's being open.
-fn open_standard_streams() -> io::Result<()> {
-    let is_open = |fd: i32| fs::exists(Path::new("/proc/self/fd").join(fd.to_string()));
-    if is_open(0)? && is_open(1)? && is_open(2)? {
-        return Ok(());
-    }
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR, Mode::empty())?;
-    dup2_stdin(&null)?;
-    dup2_stdout(&null)?;
-    Ok(dup2_stderr(&null)?)
 }
 
 /// `pivot_root` refuses to move the initramfs, which is the root of all mounts.
@@ -257,12 +148,12 @@ fn power_off() -> ! {
     panic!("the guest can neither be switched off nor reset");
 }
 
-trait Context {
-    fn step(self, action: &'static str) -> Result<(), BootError>;
+trait Context<T> {
+    fn step(self, action: &'static str) -> Result<T, BootError>;
 }
 
-impl<E: Into<io::Error>> Context for Result<(), E> {
-    fn step(self, action: &'static str) -> Result<(), BootError> {
+impl<T, E: Into<io::Error>> Context<T> for Result<T, E> {
+    fn step(self, action: &'static str) -> Result<T, BootError> {
         self.map_err(|error| BootError::Step {
             action,
             source: error.into(),

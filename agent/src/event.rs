@@ -16,6 +16,8 @@ pub(crate) enum Token {
     Listener,
     /// A client's connection.
     Connection(u64),
+    /// The last process of a cgroup that is to be removed may have ended.
+    Cgroups,
     /// The channel to a process that does not execute its command yet.
     Control(u64),
     /// The host's side of a process's stream.
@@ -40,6 +42,7 @@ impl Token {
             Self::Control(key) => (3, 0, key),
             Self::StreamSocket(key, stream) => (4, stream, key),
             Self::StreamLocal(key, stream) => (5, stream, key),
+            Self::Cgroups => (6, 0, 0),
         };
         kind | u64::from(stream) << 4 | key << Self::KEY_SHIFT
     }
@@ -54,6 +57,7 @@ impl Token {
             3 => Self::Control(key),
             4 => Self::StreamSocket(key, stream),
             5 => Self::StreamLocal(key, stream),
+            6 => Self::Cgroups,
             _ => return None,
         })
     }
@@ -166,6 +170,7 @@ mod tests {
             for token in [
                 Token::Signals,
                 Token::Listener,
+                Token::Cgroups,
                 Token::Connection(key),
                 Token::Control(key),
                 Token::StreamSocket(key, stream),

@@ -12,7 +12,9 @@ mod error;
 mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod guest;
 mod plan;
+mod stdio;
 mod stream;
 #[allow(unsafe_code)]
 mod sys;

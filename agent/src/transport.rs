@@ -1,12 +1,18 @@
 //! How the agent and the host reach each other.
 
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, VsockAddr, bind, connect, listen, socket,
 };
+
+use crate::sys;
+
+/// The host answers at once or is not scheduled; how long a guest is waited
+/// for is for the host to decide. Nothing is dialled twice.
+const CONNECT_TIMEOUT_SECONDS: u32 = 3600;
 
 /// Stream connections by port number.
 pub trait Transport {
@@ -25,6 +31,7 @@ pub struct Vsock;
 impl Transport for Vsock {
     fn dial(&self, port: u32) -> io::Result<OwnedFd> {
         let socket = vsock_socket()?;
+        sys::set_vsock_connect_timeout(socket.as_fd(), CONNECT_TIMEOUT_SECONDS)?;
         match connect(
             socket.as_raw_fd(),
             &VsockAddr::new(libc::VMADDR_CID_HOST, port),

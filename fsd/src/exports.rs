@@ -26,6 +26,8 @@ pub struct Export {
     pub name: PathBuf,
     /// The directory or file on the host.
     pub source: PathBuf,
+    /// Whether what is mounted below the source is exported too.
+    pub recursive: bool,
     /// Whether writes are refused, here and in whatever is mounted below.
     pub read_only: bool,
 }
@@ -150,7 +152,12 @@ struct Mount {
 
 impl Mount {
     fn detached(export: &Export) -> Result<Self, ExportError> {
-        let tree = clone_mount(&export.source, OpenTreeFlags::AT_RECURSIVE)?;
+        let flags = if export.recursive {
+            OpenTreeFlags::AT_RECURSIVE
+        } else {
+            OpenTreeFlags::empty()
+        };
+        let tree = clone_mount(&export.source, flags)?;
         let stat = rustix::fs::fstat(&tree).map_err(ExportError::io("inspect", &export.source))?;
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if !matches!(file_type, FileType::Directory | FileType::RegularFile) {

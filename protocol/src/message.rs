@@ -47,8 +47,9 @@ pub enum RequestBody {
         /// The container.
         container: String,
     },
-    /// Starts a further process in a running container. Answered by
-    /// [`Response::Started`] once `execve` succeeded.
+    /// Starts a further process in a container that is created or running.
+    /// Answered by [`Response::Started`] once `execve` succeeded. When the
+    /// connection ends before the process does, the process is killed.
     Exec(Box<ExecProcess>),
     /// Sends a signal. Answered by [`Response::Done`].
     Signal {

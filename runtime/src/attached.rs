@@ -15,6 +15,10 @@ use crate::stdio::Streams;
 use crate::stdio::console::Console;
 use crate::stdio::terminal::{self, RawMode};
 
+/// How long the last output of a process whose guest is gone may take: it is
+/// all on our side, but whoever reads it may not.
+pub(crate) const LAST_OUTPUT_GRACE: Duration = Duration::from_secs(5);
+
 /// Request ids. Whatever is answered to a higher one is of no interest.
 mod request {
     pub(super) const CREATE: u64 = 1;
@@ -91,6 +95,8 @@ pub(crate) struct Attached {
     streams: Streams,
     screen: Screen,
     next_request: u64,
+    /// The request whose answer tells that the process is there, until then.
+    beginning: Option<u64>,
     exit: Option<ExitStatus>,
 }
 
@@ -109,6 +115,7 @@ impl Attached {
             streams,
             screen,
             next_request,
+            beginning: None,
             exit: None,
         }
     }
@@ -116,19 +123,23 @@ impl Attached {
     /// Asks for the container, and to be told when its process ends. Its
     /// start, too, if `start`: all in one go, so that nothing is waited for.
     pub(crate) fn create(&mut self, body: RequestBody, start: bool) -> Result<(), AgentError> {
-        self.agent.send(request::CREATE, body)?;
+        self.begin(request::CREATE, body)?;
         if start {
             let container = self.process.container.clone();
-            self.agent
-                .send(request::START, RequestBody::Start { container })?;
+            self.begin(request::START, RequestBody::Start { container })?;
         }
         self.wait()
     }
 
     /// Asks for a further process in a container, and to be told of its end.
     pub(crate) fn exec(&mut self, body: RequestBody) -> Result<(), AgentError> {
-        self.agent.send(request::START, body)?;
+        self.begin(request::START, body)?;
         self.wait()
+    }
+
+    fn begin(&mut self, id: u64, body: RequestBody) -> Result<(), AgentError> {
+        self.beginning = Some(id);
+        self.agent.send(id, body)
     }
 
     fn wait(&mut self) -> Result<(), AgentError> {
@@ -157,6 +168,15 @@ impl Attached {
             *mode = RawMode::enter()?;
         }
         Ok(())
+    }
+
+    /// Passes on a change of the terminal's size while the process was not there
+    /// yet, whose signal could not be.
+    pub(crate) fn catch_up_with_size(&mut self) -> Result<(), AgentError> {
+        match (self.streams.request().terminal, self.screen.size()) {
+            (Some(known), Some(size)) if known != size => self.signal(signals::WINDOW_CHANGED),
+            _ => Ok(()),
+        }
     }
 
     /// Passes a signal on.
@@ -217,18 +237,30 @@ impl Attached {
             }
             return Ok(None);
         }
+        if self.beginning == Some(reply.id) {
+            self.beginning = None;
+        }
         match (reply.id, reply.result) {
             (_, Err(error)) => Ok(Some(Progress::Refused(error))),
             (request::CREATE, Ok(Response::Created { .. })) => Ok(Some(Progress::Created)),
             (request::START, Ok(Response::Started { exec_tsc, .. })) => {
                 Ok(Some(Progress::Started { exec_tsc }))
             }
-            (request::WAIT, Ok(Response::Exited(status))) => {
+            // Nothing ends before it was there.
+            (request::WAIT, Ok(Response::Exited(status))) if self.beginning.is_none() => {
                 self.exit = Some(status);
                 Ok(Some(Progress::Exited(status)))
             }
             (_, Ok(_)) => Err(AgentError::UnexpectedReply),
         }
+    }
+
+    /// Passes on what the process wrote before its guest was gone, as far as
+    /// that goes within `grace`.
+    pub(crate) fn drain_within(&mut self, grace: Duration, dir: &SandboxDir) {
+        // A stream that cannot be taken has nothing to pass on.
+        let _ = self.take_last_streams(dir);
+        crate::events::wait_readable(self.streams.drained(), grace);
     }
 
     /// The streams were dialled before the process could run, but on other
@@ -241,5 +273,112 @@ impl Attached {
         }
         self.streams.close(dir);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    use bulkhead_protocol::{StreamKind, VERSION, frame};
+
+    use super::*;
+    use crate::agent::tests::hello;
+    use crate::stdio::Local;
+
+    /// A process that was asked for, and the agent's side of it.
+    struct Fixture {
+        directory: tempfile::TempDir,
+        dir: SandboxDir,
+        agent: UnixStream,
+        output: std::fs::File,
+        attached: Attached,
+    }
+
+    impl Fixture {
+        fn exec() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let dir = SandboxDir::open(directory.path()).unwrap();
+            let (mut agent, ours) = UnixStream::pair().unwrap();
+            frame::write(&mut agent, &hello(VERSION)).unwrap();
+            let output = tempfile::tempfile().unwrap();
+            let local = Local::Pipes {
+                input: tempfile::tempfile().unwrap(),
+                output: output.try_clone().unwrap(),
+                error: tempfile::tempfile().unwrap(),
+            };
+            let process = ProcessId {
+                container: "box".into(),
+                exec: Some("e".into()),
+            };
+            let streams = Streams::listen(&dir, local).unwrap();
+            let connection = Connection::new(ours).unwrap();
+            let mut attached = Attached::new(process, connection, streams, Screen::None);
+            let container = "box".into();
+            attached.exec(RequestBody::Start { container }).unwrap();
+            Self {
+                directory,
+                dir,
+                agent,
+                output,
+                attached,
+            }
+        }
+
+        fn reply(&mut self, id: u64, response: Response) {
+            let result = Ok(response);
+            frame::write(&mut self.agent, &Reply { id, result }).unwrap();
+        }
+
+        fn progress(&mut self) -> Result<Vec<Progress>, AgentError> {
+            self.attached.progress(&self.dir)
+        }
+    }
+
+    const STARTED: Response = Response::Started {
+        pid: 7,
+        exec_tsc: 8,
+    };
+    const EXITED: Response = Response::Exited(ExitStatus::Code(3));
+
+    #[test]
+    fn process_starts_and_ends() {
+        let mut fixture = Fixture::exec();
+        fixture.reply(request::START, STARTED);
+        fixture.reply(request::WAIT, EXITED);
+        let progress = fixture.progress().unwrap();
+        assert_eq!(
+            progress[1..],
+            [
+                Progress::Started { exec_tsc: 8 },
+                Progress::Exited(ExitStatus::Code(3))
+            ]
+        );
+        assert!(fixture.attached.is_drained());
+    }
+
+    #[test]
+    fn end_before_the_beginning_is_nonsense() {
+        let mut fixture = Fixture::exec();
+        fixture.reply(request::WAIT, EXITED);
+        let error = fixture.progress().unwrap_err();
+        assert!(matches!(error, AgentError::UnexpectedReply), "{error:?}");
+        assert_eq!(fixture.attached.exit(), None);
+    }
+
+    #[test]
+    fn what_was_written_before_the_guest_was_gone_is_passed_on() {
+        let mut fixture = Fixture::exec();
+        let port = fixture.attached.streams.request().port;
+        let path = fixture.directory.path().join(format!("vsock.sock_{port}"));
+        let mut stream = UnixStream::connect(path).unwrap();
+        stream.write_all(&[StreamKind::Stdout as u8]).unwrap();
+        stream.write_all(&vec![7; 30_000]).unwrap();
+        drop((stream, fixture.agent));
+        fixture
+            .attached
+            .drain_within(LAST_OUTPUT_GRACE, &fixture.dir);
+        assert_eq!(fixture.output.metadata().unwrap().len(), 30_000);
     }
 }

@@ -6,10 +6,10 @@
 //! nothing can be passed on by mistake.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 
 use bulkhead_protocol::frame;
 use rustix::process::{Pid, PidfdFlags};
@@ -58,20 +58,24 @@ pub(crate) enum BackgroundError {
 }
 
 /// Starts `bulkhead <verb> --report …`, with further arguments by `configure`,
-/// and waits until it is ready. Returns its pid.
-pub(crate) fn start(
+/// and waits until it is ready. It does not keep the caller's directory busy:
+/// paths for it are absolute.
+pub(crate) fn start<E: From<BackgroundError>>(
     verb: &str,
-    configure: impl FnOnce(&mut Command),
-) -> Result<u32, BackgroundError> {
-    let (mut reader, writer) = io::pipe().map_err(BackgroundError::Spawn)?;
+    configure: impl FnOnce(&mut Command) -> Result<(), E>,
+) -> Result<(), E> {
+    let (reader, writer) = io::pipe().map_err(BackgroundError::Spawn)?;
     let mut command = this_program(verb);
     let path = format!("/proc/{}/fd/{}", std::process::id(), writer.as_raw_fd());
-    command.arg("--report").arg(path);
-    configure(&mut command);
-    let mut child = command.spawn().map_err(BackgroundError::Spawn)?;
+    command.current_dir("/").arg("--report").arg(path);
+    configure(&mut command)?;
+    let child = command.spawn().map_err(BackgroundError::Spawn)?;
+    Ok(wait_until_ready(child, reader)?)
+}
+
+fn wait_until_ready(mut child: Child, mut reader: PipeReader) -> Result<(), BackgroundError> {
     let handle = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
         .map_err(|errno| BackgroundError::Follow(errno.into()))?;
-
     let mut waiter = Waiter::new();
     waiter.readable(true, reader.as_fd());
     waiter.readable(false, handle.as_fd());
@@ -84,7 +88,7 @@ pub(crate) fn start(
         return Err(BackgroundError::Ended(Ending(status)));
     }
     match frame::read(&mut reader)? {
-        Some(Report::Ready) => Ok(child.id()),
+        Some(Report::Ready) => Ok(()),
         Some(Report::Failed(failure)) => {
             // It ends now, and must not be found as our zombie.
             let _ = child.wait();

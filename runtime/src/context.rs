@@ -1,6 +1,7 @@
 //! What the global options come to.
 
 use std::env;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -9,6 +10,7 @@ use crate::clock::Moment;
 use crate::error::Error;
 use crate::id::ContainerId;
 use crate::sandbox::SandboxDir;
+use crate::stdio;
 use crate::store::Store;
 
 /// What each command goes by.
@@ -38,6 +40,15 @@ impl Context {
     /// Opens the directory of a running container's sandbox.
     pub(crate) fn sandbox_dir(&self, id: &ContainerId) -> Result<SandboxDir, Error> {
         Ok(SandboxDir::open(&self.store.sandbox_dir(id))?)
+    }
+
+    /// Parts with standard error, unless it is all that messages have: it is
+    /// the container's, which may close it long before it ends.
+    pub(crate) fn leave_stderr(&self) -> io::Result<()> {
+        if self.global.log.is_some() {
+            stdio::give_up_stderr()?;
+        }
+        Ok(())
     }
 
     /// Gives another process of this program the same global options.

@@ -65,6 +65,13 @@ pub(crate) enum Error {
         /// What to do instead.
         hint: &'static str,
     },
+    /// The container has ended, or its microVM has. The last words are runc's,
+    /// by which engines know that nothing is left to kill.
+    #[error("cannot kill container {id}: container not running")]
+    NotRunning {
+        /// The container.
+        id: ContainerId,
+    },
     /// The agent does not do what was asked.
     #[error("cannot {verb} container {id}")]
     Agent {

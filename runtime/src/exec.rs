@@ -2,12 +2,13 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::time::Instant;
 
 use bulkhead_protocol::{ExecProcess, ExitStatus, Json, ProcessId, RemoteError, RequestBody};
 use oci_spec::runtime::{Process, Spec};
 
 use crate::agent::{self, AgentError, Connection};
-use crate::attached::{Attached, Progress, Screen, Source};
+use crate::attached::{Attached, LAST_OUTPUT_GRACE, Progress, Screen, Source};
 use crate::clock::Moment;
 use crate::events::Waiter;
 use crate::id::ContainerId;
@@ -47,6 +48,20 @@ pub(crate) enum ExecError {
         /// How it failed.
         source: AgentError,
     },
+    /// The guest ended while the process ran.
+    #[error("container {id} was lost")]
+    Lost {
+        /// The container.
+        id: ContainerId,
+        /// How that showed.
+        source: AgentError,
+    },
+    /// A signal came before the process ran.
+    #[error("the start of the process was ended by signal {signal}")]
+    Interrupted {
+        /// The signal's number.
+        signal: u8,
+    },
     /// A signal ended the wait for output.
     #[error("signal {signal} ended the wait for the process's last output")]
     Undrained {
@@ -64,7 +79,8 @@ pub(crate) enum ExecError {
 }
 
 impl ExecError {
-    fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
+    /// For `map_err`.
+    pub(crate) fn io(action: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, source }
     }
 
@@ -72,7 +88,9 @@ impl ExecError {
     pub(crate) fn exit_code(&self) -> Option<u8> {
         match self {
             Self::Refused { error } => command_exit_code(error),
-            Self::Undrained { signal } => Some(128 + signal),
+            Self::Interrupted { signal } | Self::Undrained { signal } => Some(128 + signal),
+            // As if the process had been killed, which is what has happened.
+            Self::Lost { .. } => Some(128 + signals::KILL),
             _ => None,
         }
     }
@@ -97,14 +115,15 @@ impl Exec<'_> {
     pub(crate) fn run(
         self,
         dir: &SandboxDir,
-        ready: impl FnOnce() -> io::Result<()>,
+        ready: impl FnOnce() -> Result<(), ExecError>,
     ) -> Result<u8, ExecError> {
-        let signals = Signals::catch().map_err(ExecError::io("catch signals"))?;
         let failed = |source| ExecError::Agent {
             id: self.id.clone(),
             source,
         };
         let connection = Connection::dial(dir, agent::PATIENCE).map_err(failed)?;
+        // Not before: until then a signal just ends us.
+        let signals = Signals::catch().map_err(ExecError::io("catch signals"))?;
         let (local, screen) = self.open_stdio()?;
         let streams = Streams::listen(dir, local).map_err(ExecError::io("listen for streams"))?;
         let (process, request) = self.request(&streams)?;
@@ -118,10 +137,10 @@ impl Exec<'_> {
             attached,
         };
         session.until_started()?;
-        ready().map_err(ExecError::io("tell that the process runs"))?;
+        ready()?;
         let terminal = ExecError::io("set up the terminal");
         session.attached.enter_raw_mode().map_err(terminal)?;
-        session.until_drained().map(ExitStatus::code)
+        session.follow().map(ExitStatus::code)
     }
 
     fn request(&self, streams: &Streams) -> Result<(ProcessId, RequestBody), ExecError> {
@@ -171,35 +190,60 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn until_started(&mut self) -> Result<(), ExecError> {
+        let deadline = Instant::now() + agent::PATIENCE;
         loop {
-            for progress in self.step()? {
+            for progress in self.step(Some(deadline), Self::interrupt)? {
                 match progress {
                     Progress::Started { .. } => return Ok(()),
                     Progress::Refused(error) => return Err(ExecError::Refused { error }),
                     _ => {}
                 }
             }
+            // However much else the guest has to say.
+            if Instant::now() >= deadline {
+                return Err(self.failed(AgentError::Timeout));
+            }
+        }
+    }
+
+    /// Sees the process to its end, and its output to ours.
+    fn follow(&mut self) -> Result<ExitStatus, ExecError> {
+        match self.until_drained() {
+            Err(ExecError::Agent {
+                id,
+                source: source @ (AgentError::Closed | AgentError::Io(_)),
+            }) => {
+                self.attached.drain_within(LAST_OUTPUT_GRACE, self.dir);
+                Err(ExecError::Lost { id, source })
+            }
+            other => other,
         }
     }
 
     fn until_drained(&mut self) -> Result<ExitStatus, ExecError> {
+        let resized = self.attached.catch_up_with_size();
+        resized.map_err(|source| self.failed(source))?;
         loop {
             if let Some(status) = self.attached.exit()
                 && self.attached.is_drained()
             {
                 return Ok(status);
             }
-            self.step()?;
+            self.step(None, Self::forward)?;
         }
     }
 
     /// Waits for something to happen, and deals with it.
-    fn step(&mut self) -> Result<Vec<Progress>, ExecError> {
+    fn step(
+        &mut self,
+        deadline: Option<Instant>,
+        take: fn(&mut Self, u8) -> Result<(), ExecError>,
+    ) -> Result<Vec<Progress>, ExecError> {
         let mut waiter = Waiter::new();
         self.attached.register(&mut waiter);
         waiter.readable(Source::Signals, self.signals.as_fd());
         let mut all = Vec::new();
-        for source in waiter.wait(None).map_err(ExecError::io("wait"))? {
+        for source in waiter.wait(deadline).map_err(ExecError::io("wait"))? {
             match source {
                 Source::Agent => {
                     let progress = self.attached.progress(self.dir);
@@ -209,28 +253,41 @@ impl Session<'_> {
                     let accepted = self.attached.accept_stream(self.dir);
                     accepted.map_err(ExecError::io("accept a stream of the process's"))?;
                 }
-                Source::Signals => self.take_signals()?,
+                Source::Signals => {
+                    while let Some(signal) = self.next_signal()? {
+                        take(self, signal)?;
+                    }
+                }
                 _ => {}
             }
         }
         Ok(all)
     }
 
-    fn take_signals(&mut self) -> Result<(), ExecError> {
-        while let Some(signal) = self
-            .signals
-            .next()
-            .map_err(ExecError::io("read a signal"))?
-        {
-            if self.attached.exit().is_none() {
-                self.attached
-                    .signal(signal)
-                    .map_err(|source| self.failed(source))?;
-            } else if signals::asks_for_end(signal) {
-                return Err(ExecError::Undrained { signal });
-            }
+    fn next_signal(&self) -> Result<Option<u8>, ExecError> {
+        self.signals.next().map_err(ExecError::io("read a signal"))
+    }
+
+    /// A signal before the process runs: those that ask for an end get it.
+    fn interrupt(_: &mut Self, signal: u8) -> Result<(), ExecError> {
+        if signals::asks_for_end(signal) {
+            Err(ExecError::Interrupted { signal })
+        } else {
+            Ok(())
         }
-        Ok(())
+    }
+
+    /// A signal is the process's; once that is over, those that ask for an end
+    /// are about its output.
+    fn forward(&mut self, signal: u8) -> Result<(), ExecError> {
+        if self.attached.exit().is_none() {
+            let sent = self.attached.signal(signal);
+            sent.map_err(|source| self.failed(source))
+        } else if signals::asks_for_end(signal) {
+            Err(ExecError::Undrained { signal })
+        } else {
+            Ok(())
+        }
     }
 
     fn failed(&self, source: AgentError) -> ExecError {

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use bulkhead_fsd::Export;
-use oci_spec::runtime::{Linux, Mount, Spec};
+use oci_spec::runtime::{Linux, Mount, Root, Spec};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
 use crate::bundle::Bundle;
@@ -68,13 +68,14 @@ impl GuestSpec {
         let mut exports = Vec::new();
 
         let name = shared.join("rootfs");
-        let is_complete = is_complete(&bundle.rootfs, &spec);
+        let is_read_only = spec.root().as_ref().and_then(Root::readonly) == Some(true);
+        let read_only = is_read_only && is_complete(&bundle.rootfs, &spec);
         if let Some(root) = spec.root_mut() {
-            let read_only = root.readonly().unwrap_or(false) && is_complete;
             root.set_path(Path::new(SHARED).join(&name));
             exports.push(Export {
                 name,
                 source: bundle.rootfs.clone(),
+                recursive: true,
                 read_only,
             });
         }
@@ -159,11 +160,12 @@ fn share(mount: &mut Mount, name: PathBuf, bundle: &Path) -> Result<Export, Moun
             .flatten()
             .any(|option| wanted.contains(&option.as_str()))
     };
-    let read_only = has(&["ro", "rro"]);
+    let (recursive, read_only) = (has(&["rbind"]), has(&["ro", "rro"]));
     mount.set_source(Some(Path::new(SHARED).join(&name)));
     Ok(Export {
         name,
         source: path,
+        recursive,
         read_only,
     })
 }
@@ -219,6 +221,7 @@ mod tests {
         let export = Export {
             name: "box/rootfs".into(),
             source: bundle.join("rootfs"),
+            recursive: true,
             read_only: false,
         };
         assert_eq!(guest.exports, [export]);
@@ -275,11 +278,13 @@ mod tests {
             Export {
                 name: "box/1".into(),
                 source: bundle.join("dir"),
+                recursive: false,
                 read_only: true,
             },
             Export {
                 name: "box/2".into(),
                 source: bundle.join("file"),
+                recursive: true,
                 read_only: false,
             },
         ];

@@ -4,6 +4,7 @@ use std::env;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Names the guest's kernel, instead of `vmlinux` beside this program.
 pub(crate) const KERNEL_VARIABLE: &str = "BULKHEAD_KERNEL";
@@ -38,6 +39,25 @@ impl Installation {
             initramfs: find("initramfs", INITRAMFS_VARIABLE, "initramfs.cpio")?,
         })
     }
+}
+
+/// Tells a process that works in another directory where the files are.
+pub(crate) fn pass_on(command: &mut Command) -> Result<(), MissingFile> {
+    for (what, variable) in [
+        ("kernel", KERNEL_VARIABLE),
+        ("initramfs", INITRAMFS_VARIABLE),
+    ] {
+        if let Some(path) = env::var_os(variable).map(PathBuf::from) {
+            let absolute = std::path::absolute(&path).map_err(|source| MissingFile {
+                what,
+                path,
+                variable,
+                source,
+            })?;
+            command.env(variable, absolute);
+        }
+    }
+    Ok(())
 }
 
 fn find(what: &'static str, variable: &'static str, name: &str) -> Result<PathBuf, MissingFile> {

@@ -4,7 +4,7 @@
 //! `monitor::run` is the path from a bundle to a container's first
 //! instruction.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod agent;
 mod attached;
@@ -32,6 +32,7 @@ mod signals;
 mod state;
 mod stdio;
 mod store;
+mod sys;
 mod timeline;
 
 use std::process::ExitCode;
@@ -54,8 +55,12 @@ pub fn main() -> ExitCode {
     let started = Moment::now();
     let (result, failure) = match std::env::args_os().nth(1) {
         Some(verb) if verb == "vmm" => (execute_internal(commands::vmm::execute), FAILURE),
-        Some(verb) if verb == "fsd" => (execute_internal(commands::fsd::execute), FAILURE),
+        Some(verb) if verb == "fsd" => (
+            execute_internal(|args| commands::fsd::execute(&args)),
+            FAILURE,
+        ),
         _ => {
+            sys::keep_descriptors_from_children();
             let cli = Cli::parse();
             let failure = match cli.command {
                 Command::Exec(_) => EXEC_FAILURE,
@@ -78,7 +83,7 @@ pub fn main() -> ExitCode {
 /// all else that such a process does before its work.
 fn execute_internal<A: Parser>(verb: fn(A) -> Result<u8, Error>) -> Result<u8, Error> {
     let args = A::parse_from(std::env::args_os().skip(1));
-    logging::init(None, logging::Format::Text, false)?;
+    logging::init_for_sandbox();
     verb(args)
 }
 

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -32,6 +32,37 @@ pub(crate) struct OpenError {
 struct Logger {
     file: Option<Mutex<File>>,
     format: Format,
+    budget: Budget,
+}
+
+/// Most that a process of a sandbox logs, in bytes: a guest may find out how to
+/// make it complain, and the log lies on a tmpfs as a rule.
+const SANDBOX_LOG_MAX: u64 = 64 << 10;
+
+/// How many bytes may still be logged.
+struct Budget(Mutex<u64>);
+
+/// What becomes of a message.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Log,
+    /// It is the first that is too much; that is said instead.
+    LastWord,
+    Drop,
+}
+
+impl Budget {
+    fn spend(&self, bytes: usize) -> Verdict {
+        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(rest) = left.checked_sub(bytes as u64) {
+            *left = rest;
+            Verdict::Log
+        } else if std::mem::take(&mut *left) > 0 {
+            Verdict::LastWord
+        } else {
+            Verdict::Drop
+        }
+    }
 }
 
 /// Sends messages to `path`, or to standard error if there is none.
@@ -47,15 +78,30 @@ pub(crate) fn init(path: Option<&Path>, format: Format, debug: bool) -> Result<(
             })
     };
     let file = path.map(open).transpose()?.map(Mutex::new);
-    let logger = Box::leak(Box::new(Logger { file, format }));
-    log::set_max_level(if debug {
+    let level = if debug {
         LevelFilter::Debug
     } else {
         LevelFilter::Warn
-    });
+    };
+    install(file, format, u64::MAX, level);
+    Ok(())
+}
+
+/// Sends messages of a process that a guest talks to to standard error, and
+/// only so many.
+pub(crate) fn init_for_sandbox() {
+    install(None, Format::Text, SANDBOX_LOG_MAX, LevelFilter::Warn);
+}
+
+fn install(file: Option<Mutex<File>>, format: Format, budget: u64, level: LevelFilter) {
+    let logger = Box::leak(Box::new(Logger {
+        file,
+        format,
+        budget: Budget(Mutex::new(budget)),
+    }));
+    log::set_max_level(level);
     // Fails only if there is a logger already, which then does the work.
     let _ = log::set_logger(logger);
-    Ok(())
 }
 
 /// Tells of the error that ends this command: to the person at the terminal
@@ -91,7 +137,15 @@ impl Log for Logger {
             return;
         }
         let message = record.args().to_string();
-        let line = render(self.format, record.level(), &message, SystemTime::now());
+        let mut line = render(self.format, record.level(), &message, SystemTime::now());
+        match self.budget.spend(line.len()) {
+            Verdict::Log => {}
+            Verdict::LastWord => {
+                let last = "further messages are not logged";
+                line = render(self.format, Level::Warn, last, SystemTime::now());
+            }
+            Verdict::Drop => return,
+        }
         // There is nobody to tell that a message could not be written.
         let _ = match &self.file {
             Some(file) => match file.lock() {
@@ -147,6 +201,16 @@ mod tests {
             line,
             "time=\"1970-01-01T00:00:00Z\" level=warning msg=\"low on air\"\n"
         );
+    }
+
+    #[test]
+    fn budget_is_spent_once() {
+        let budget = Budget(Mutex::new(10));
+        let verdicts = [6, 4, 1].map(|bytes| budget.spend(bytes));
+        assert_eq!(verdicts, [Verdict::Log, Verdict::Log, Verdict::Drop]);
+        let budget = Budget(Mutex::new(10));
+        let verdicts = [6, 5, 1].map(|bytes| budget.spend(bytes));
+        assert_eq!(verdicts, [Verdict::Log, Verdict::LastWord, Verdict::Drop]);
     }
 
     #[test]

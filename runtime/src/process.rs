@@ -49,7 +49,8 @@ impl ProcessRef {
         match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
             // The pid may have changed hands before it was opened, not after.
             Ok(handle) => Ok(self.is_alive().then_some(handle)),
-            Err(rustix::io::Errno::SRCH) => Ok(None),
+            // The second if its pid still names a process group or session.
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
             Err(errno) => Err(errno.into()),
         }
     }
@@ -102,7 +103,9 @@ impl Stat {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -132,6 +135,26 @@ mod tests {
         assert!(!process.is_alive());
         process.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn process_that_is_survived_by_its_group_is_gone() {
+        let mut leader = Command::new("sh")
+            .args(["-c", "sleep 1000 >/dev/null & echo $!; read line"])
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let process = ProcessRef::of(leader.id()).unwrap();
+        let mut line = String::new();
+        let output = leader.stdout.take().unwrap();
+        BufReader::new(output).read_line(&mut line).unwrap();
+        let member = ProcessRef::of(line.trim().parse().unwrap()).unwrap();
+        leader.wait().unwrap();
+        let opened = process.open();
+        member.kill().unwrap();
+        assert!(opened.unwrap().is_none());
     }
 
     #[test]

@@ -67,6 +67,13 @@ impl AsFd for Signals {
     }
 }
 
+/// Has reads from the terminal fail (`EIO`, an end of input) while this process
+/// is in the terminal's background, instead of stopping it and all it relays:
+/// input is read ahead, whether or not the container wants any.
+pub(crate) fn refuse_to_stop_for_input() -> io::Result<()> {
+    Ok(SigSet::from(Signal::SIGTTIN).thread_block()?)
+}
+
 /// Undoes what a parent process that catches signals has left blocked.
 pub(crate) fn unblock() -> io::Result<()> {
     Ok(SigSet::from_iter(PASSED_ON).thread_unblock()?)

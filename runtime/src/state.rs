@@ -31,6 +31,8 @@ pub(crate) struct State {
     pub(crate) monitor: ProcessRef,
     /// Its sandbox's VMM.
     pub(crate) vmm: Option<ProcessRef>,
+    /// Its sandbox's file server.
+    pub(crate) fsd: Option<ProcessRef>,
     /// How it ended, if it was seen to.
     pub(crate) exit: Option<Exit>,
 }
@@ -85,9 +87,11 @@ impl Status {
         self != Self::Stopped
     }
 
-    /// Whether a further process can be added.
+    /// Whether a further process can be added: like with runc, before the
+    /// container is started, too. How far one that is recorded as being created
+    /// has got, its agent knows.
     pub(crate) fn can_exec(self) -> bool {
-        self == Self::Running
+        self != Self::Stopped
     }
 
     /// Whether `delete` works without force. Like runc, and as engines rely
@@ -183,6 +187,7 @@ pub(crate) mod tests {
             phase,
             monitor: ProcessRef::current().unwrap(),
             vmm: None,
+            fsd: None,
             exit: None,
         }
     }
@@ -198,7 +203,7 @@ pub(crate) mod tests {
         };
         assert_eq!(allowed(Status::can_start), [Created]);
         assert_eq!(allowed(Status::can_signal), [Creating, Created, Running]);
-        assert_eq!(allowed(Status::can_exec), [Running]);
+        assert_eq!(allowed(Status::can_exec), [Creating, Created, Running]);
         assert_eq!(allowed(Status::can_delete), [Created, Stopped]);
     }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::id::ContainerId;
+use crate::process::ProcessRef;
 use crate::state::State;
 
 const STATE: &str = "state.json";
@@ -116,6 +117,24 @@ impl Store {
     pub(crate) fn state(&self, id: &ContainerId) -> Result<State, StoreError> {
         read(&self.container_dir(id).join(STATE))?
             .ok_or_else(|| StoreError::NotFound { id: id.clone() })
+    }
+
+    /// Changes the state of the container that `monitor` stands for. By now
+    /// the id may be another one's, which is left alone.
+    pub(crate) fn update(
+        &self,
+        id: &ContainerId,
+        monitor: ProcessRef,
+        change: impl FnOnce(&mut State),
+    ) -> Result<(), StoreError> {
+        let entry = self.entry(id)?;
+        match entry.state()? {
+            Some(mut state) if state.monitor == monitor => {
+                change(&mut state);
+                entry.write_state(&state)
+            }
+            _ => Err(StoreError::NotFound { id: id.clone() }),
+        }
     }
 
     /// Reads the configuration that a container was created from.
@@ -285,6 +304,22 @@ mod tests {
             waiter.join().unwrap(),
             Err(StoreError::NotFound { .. })
         ));
+    }
+
+    #[test]
+    fn update_is_for_one_container_and_not_for_its_successor() {
+        let (_directory, store, id) = store();
+        let created = state("box", Phase::Created);
+        let entry = store.reserve(&id).unwrap();
+        entry.write_state(&created).unwrap();
+        drop(entry);
+        let run = |state: &mut State| state.advance(Phase::Running);
+        let stranger = serde_json::from_str(r#"{"pid":1,"start_time":0}"#).unwrap();
+        let error = store.update(&id, stranger, run).unwrap_err();
+        assert!(matches!(error, StoreError::NotFound { .. }));
+        assert_eq!(store.state(&id).unwrap().phase, Phase::Created);
+        store.update(&id, created.monitor, run).unwrap();
+        assert_eq!(store.state(&id).unwrap().phase, Phase::Running);
     }
 
     #[test]

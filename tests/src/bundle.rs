@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::outcome::{Outcome, Running};
-use crate::world::World;
+use crate::world::{World, quoted};
 
 /// Where a bundle's root file system has the test's own program.
 pub const PROBE: &str = "/bin/probe";
@@ -103,6 +103,19 @@ impl<'w> Bundle<'w> {
         let mut command = self.world.bulkhead([verb, "--bundle"]);
         command.arg(&self.path).args(arguments);
         command
+    }
+
+    /// The same, as words for a shell.
+    pub fn line(&self, verb: &str, arguments: &[&str]) -> String {
+        quoted(&self.verb(verb, arguments))
+    }
+
+    /// Runs the container in the foreground, in a mount namespace of its own that
+    /// a shell command has made different from the host's.
+    pub fn run_after(&self, preparation: &str) -> Outcome {
+        let line = self.line("run", &["test"]);
+        self.world
+            .run_in_mount_namespace(&format!("{preparation} && exec {line}"))
     }
 
     /// Runs the container in the foreground to its end.

@@ -14,10 +14,12 @@ pub mod cpio;
 mod leftovers;
 pub mod machine_code;
 mod outcome;
+mod terminal;
 mod world;
 
 pub use bundle::{Bundle, PROBE};
 pub use outcome::{Outcome, Running};
+pub use terminal::{ConsoleSocket, Terminal};
 pub use world::World;
 
 use std::time::{Duration, Instant};

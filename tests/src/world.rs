@@ -78,6 +78,30 @@ impl World {
         Outcome::of(&mut self.bulkhead(arguments))
     }
 
+    /// The same, as words for a shell.
+    pub fn line<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> String {
+        quoted(&self.bulkhead(arguments))
+    }
+
+    /// Runs a shell script in a mount namespace of its own.
+    pub fn run_in_mount_namespace(&self, script: &str) -> Outcome {
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script])
+            .env(TAG, &self.tag);
+        Outcome::of(&mut command)
+    }
+
+    /// Runs a shell script on a terminal of its own.
+    pub fn run_on_terminal(&self, script: &str) -> Outcome {
+        let mut command = Command::new("script");
+        command
+            .args(["-qefc", script, "/dev/null"])
+            .env("SHELL", "/bin/sh")
+            .env(TAG, &self.tag);
+        Outcome::of(&mut command)
+    }
+
     /// The `state` of a container, as JSON.
     ///
     /// # Panics
@@ -114,6 +138,15 @@ impl Drop for World {
             self.assert_nothing_left();
         }
     }
+}
+
+/// The command as words for a shell. None of our paths holds a quote.
+pub(crate) fn quoted(command: &Command) -> String {
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| format!("'{}'", word.to_str().expect("UTF-8")))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// The binary under test.

@@ -4,10 +4,10 @@ use std::fmt;
 use std::io;
 
 use kvm_bindings::{
-    CpuId, KVM_INTERNAL_ERROR_DELIVERY_EV, KVM_INTERNAL_ERROR_EMULATION,
+    CpuId, KVM_CAP_PMU_CAPABILITY, KVM_INTERNAL_ERROR_DELIVERY_EV, KVM_INTERNAL_ERROR_EMULATION,
     KVM_INTERNAL_ERROR_SIMUL_EX, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON, KVM_MAX_CPUID_ENTRIES,
-    KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_cpuid_entry2, kvm_device_attr,
-    kvm_userspace_memory_region,
+    KVM_PMU_CAP_DISABLE, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, kvm_cpuid_entry2, kvm_device_attr,
+    kvm_enable_cap, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, Kvm, VcpuFd, VmFd};
 use vm_memory::{GuestMemory as _, GuestMemoryRegion as _};
@@ -65,7 +65,18 @@ pub fn create_vm(kvm: &Kvm) -> Result<VmFd, KvmError> {
     vm.set_tss_address(KVM_TSS.0 as usize)
         .map_err(failed("KVM_SET_TSS_ADDR"))?;
     vm.create_irq_chip().map_err(failed("KVM_CREATE_IRQCHIP"))?;
+    disable_performance_counters(&vm);
     Ok(vm)
+}
+
+/// AMD's oldest counters have no bit in CPUID by which to hide them. A KVM that
+/// does not know the call (before Linux 5.18), or has no counters, refuses it.
+fn disable_performance_counters(vm: &VmFd) {
+    let _ = vm.enable_cap(&kvm_enable_cap {
+        cap: KVM_CAP_PMU_CAPABILITY,
+        args: [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0],
+        ..Default::default()
+    });
 }
 
 /// Whether the guest can have the deadline timer.

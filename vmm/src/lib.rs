@@ -11,6 +11,7 @@ pub mod control;
 pub mod devices;
 pub mod event_loop;
 pub mod exit;
+mod heap;
 pub mod host;
 pub mod inherited_fd;
 pub mod kernel;
@@ -53,6 +54,7 @@ pub enum Error {
 /// A control stream, if the configuration has one, hears of the error that is
 /// returned, too.
 pub fn run(config: Config) -> Result<ExitReason, Error> {
+    heap::share_between_threads();
     let mut spec = VmSpec::try_from(config)?;
     let control = Control::open(spec.control.take()).map_err(Error::Control)?;
     let result = boot_and_run(spec, &control);

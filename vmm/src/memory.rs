@@ -4,11 +4,11 @@
 //! given it. Nothing is populated before it is touched.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{MemfdFlags, SealFlags, sendfile};
 use vm_memory::mmap::FromRangesError;
 use vm_memory::{
     FileOffset, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion as _,
@@ -140,13 +140,17 @@ pub fn copy_file(
         .file_offset()
         .expect("guest RAM is made from a memfd");
     let copy = || {
-        let (mut from, mut to) = (file, memfd.file());
-        from.seek(SeekFrom::Start(offset))?;
+        let mut to = memfd.file();
         to.seek(SeekFrom::Start(memfd.start() + start.0))?;
-        match io::copy(&mut from.take(len), &mut to)? {
-            copied if copied == len => Ok(()),
-            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        let (mut from, end) = (offset, offset + len);
+        while from < end {
+            let rest = (end - from) as usize;
+            // Moves `from` on.
+            if sendfile(to, file, Some(&mut from), rest)? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
         }
+        Ok(())
     };
     copy().map_err(|source| MemoryError::CopyFile {
         offset,

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use anyhow::{Context, Result};
 
@@ -10,9 +11,17 @@ pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The clone's root.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lies in a folder of the clone")
+    static ROOT: LazyLock<PathBuf> = LazyLock::new(|| {
+        // What `cargo run` says counts more than where this program was built:
+        // clones may share a target folder.
+        let package = env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = package
+            .parent()
+            .expect("xtask lies in a folder of the clone");
+        root.to_owned()
+    });
+    &ROOT
 }
 
 /// Cargo's target folder.

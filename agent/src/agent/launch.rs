@@ -53,6 +53,8 @@ pub(super) struct Order<'a> {
     pub(super) ready: Option<ReplyTo>,
     /// Who is told when it executes its command, which it then does unasked.
     pub(super) start: Option<ReplyTo>,
+    /// The connection that it ends with, if with one.
+    pub(super) client: Option<u64>,
 }
 
 /// Where it is to be started.
@@ -91,6 +93,7 @@ impl Agent {
             name: order.name,
             pid: forked.pid,
             pidfd: forked.pidfd,
+            client: order.client,
             limits: limits(order.plan),
             oom_score_adj: order.plan.oom_score_adj,
             streams,

@@ -1,32 +1,15 @@
 //! What happens to processes: they become ready, execute their commands, end,
 //! and are reaped; and what is done and answered then.
 
-use std::os::fd::AsFd;
-use std::path::Path;
-
 use bulkhead_protocol::{ErrorKind, ExitStatus, ProcessId, RemoteError, Response};
-use rustix::fs::{Mode, OFlags, open, syncfs};
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
-use rustix::thread::ThreadNameSpaceType;
+use rustix::process::{WaitOptions, WaitStatus, wait};
 
+use super::Agent;
 use super::process::{ControlEvent, Phase, Process, ReplyTo};
-use super::{Agent, log};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::error::remote;
-use crate::event::StreamIndex;
+use crate::event::{Poller, StreamIndex};
 use crate::sys;
-
-/// Syncing the shared file system takes as long as the host's disks take, so a
-/// forked process does it. One at a time: it syncs for all that ended before.
-#[derive(Debug, Default)]
-pub(super) struct Syncs {
-    running: Option<Pid>,
-    /// Whose processes' ends the running one was started after.
-    current: Vec<u64>,
-    /// Those that ended since.
-    next: Vec<u64>,
-}
 
 impl Agent {
     /// A process that sets itself up has something to say. Returns false if it
@@ -35,7 +18,7 @@ impl Agent {
         let Some(process) = self.table.by_key(key) else {
             return false;
         };
-        match process.read_control() {
+        match process.read_control(&mut self.buffer) {
             ControlEvent::Nothing => return false,
             ControlEvent::Terminal(master) => {
                 if let Some(stream) = process.terminal() {
@@ -73,8 +56,15 @@ impl Agent {
         let Some(process) = self.table.by_key(key) else {
             return;
         };
-        if let Err(error) = process.start(to) {
-            self.reply(to, Err(remote(ErrorKind::Internal, &error)));
+        let Err(error) = process.start(to) else {
+            return;
+        };
+        let error = remote(ErrorKind::Internal, &error);
+        if process.name.exec.is_some() {
+            // Nobody knows of it yet who could start it again, or delete it.
+            process.abandon(to, error);
+        } else {
+            self.reply(to, Err(error));
         }
     }
 
@@ -110,26 +100,25 @@ impl Agent {
         let Some(process) = self.table.by_key(key) else {
             return;
         };
-        let drained = process.advance_streams(&self.poller, &mut self.buffer);
-        if drained && let Phase::Draining(exit) = process.phase {
-            process.phase = Phase::Syncing(exit);
-            self.sync(key);
+        if process.advance_streams(&self.poller, &mut self.buffer) {
+            self.over(key);
         }
     }
 
     /// Reaps all children that have ended.
     pub(super) fn reap(&mut self) {
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if self.syncs.running == Some(pid) {
-                self.synced();
-            } else if let Some(key) = self.table.reaped(pid) {
+            if let Some(key) = self.table.reaped(pid) {
                 self.ended(key, exit_status(status));
             }
         }
+    }
+
+    /// Removes the cgroups that wait for it and have no processes any more.
+    pub(super) fn remove_cgroups(&mut self) {
         self.finish_deletes();
-        // What is still in use is tried again when more has been reaped.
         self.discarded
-            .retain(|cgroup| matches!(is_removed(cgroup), Ok(false)));
+            .retain_mut(|cgroup| matches!(is_removed(cgroup, &self.poller), Ok(false)));
     }
 
     fn ended(&mut self, key: u64, exit: ExitStatus) {
@@ -167,62 +156,29 @@ impl Agent {
             self.table.remove_exec(name);
         } else if let Some(container) = self.table.remove_container(&name.container) {
             self.discard(container.cgroup);
+            for to in container.deleting {
+                self.reply(to, Ok(Response::Done));
+            }
         }
     }
 
     /// Removes a cgroup, now or when its processes are gone.
-    pub(super) fn discard(&mut self, cgroup: Cgroup) {
+    pub(super) fn discard(&mut self, mut cgroup: Cgroup) {
         let _ = cgroup.kill();
-        if let Ok(false) = is_removed(&cgroup) {
+        if let Ok(false) = is_removed(&mut cgroup, &self.poller) {
             self.discarded.push(cgroup);
         }
     }
 
-    /// Has the shared file system synced before a process's end is told.
-    fn sync(&mut self, key: u64) {
-        self.syncs.next.push(key);
-        if self.syncs.running.is_none() {
-            self.start_sync();
-        }
-    }
-
-    fn start_sync(&mut self) {
-        self.syncs.current = std::mem::take(&mut self.syncs.next);
-        if self.syncs.current.is_empty() {
-            return;
-        }
-        let path = self.settings.shared.clone();
-        let forked = path.map(|path| {
-            sys::fork(&self.proof, ThreadNameSpaceType::empty(), None, |proof| {
-                let _ = sys::close_all_but(&proof, &[]);
-                let _ = sync_file_system(&path);
-                0
-            })
-        });
-        match forked {
-            Some(Ok(child)) => self.syncs.running = Some(child.pid),
-            Some(Err(error)) => {
-                log(&format!("cannot fork to sync files: {error}"));
-                self.synced();
-            }
-            None => self.synced(),
-        }
-    }
-
-    fn synced(&mut self) {
-        self.syncs.running = None;
-        for key in std::mem::take(&mut self.syncs.current) {
-            self.over(key);
-        }
-        self.start_sync();
-    }
-
-    /// A process has ended, and all it did is with the host.
+    /// All that a process wrote has been handed over: tells of its end, if it
+    /// has ended. What it wrote to shared files is with the host already: the
+    /// guest caches no writes to them, and what was written by mapping went
+    /// out with the mapping.
     fn over(&mut self, key: u64) {
         let Some(process) = self.table.by_key(key) else {
             return;
         };
-        let Phase::Syncing(exit) = process.phase else {
+        let Phase::Draining(exit) = process.phase else {
             return;
         };
         process.phase = Phase::Over(exit);
@@ -256,9 +212,9 @@ impl Agent {
         let Some(container) = self.table.container_mut(id) else {
             return;
         };
-        let result = match is_removed(&container.cgroup) {
+        let result = match is_removed(&mut container.cgroup, &self.poller) {
             Ok(true) => Ok(Response::Done),
-            // Processes that others started are still about to be reaped.
+            // Processes that others started have been killed, and are on their way out.
             Ok(false) => return,
             Err(error) => Err(remote(ErrorKind::Internal, &error)),
         };
@@ -272,22 +228,15 @@ impl Agent {
     }
 }
 
-/// Removes a cgroup if it is not in use.
-fn is_removed(cgroup: &Cgroup) -> Result<bool, CgroupError> {
-    match cgroup.remove() {
-        Ok(()) => Ok(true),
-        Err(CgroupError::Cgroup { source, .. })
-            if source.raw_os_error() == Some(Errno::BUSY.raw_os_error()) =>
-        {
-            Ok(false)
-        }
-        Err(error) => Err(error),
+/// Removes a cgroup if there are no processes in it. Otherwise the event loop
+/// will be told when there are none: they need not be the agent's children.
+fn is_removed(cgroup: &mut Cgroup, poller: &Poller) -> Result<bool, CgroupError> {
+    if cgroup.remove()? {
+        return Ok(true);
     }
-}
-
-fn sync_file_system(path: &Path) -> rustix::io::Result<()> {
-    let directory = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    syncfs(directory.as_fd())
+    cgroup.watch(poller)?;
+    // The last one may have ended before that.
+    cgroup.remove()
 }
 
 fn exit_status(status: WaitStatus) -> ExitStatus {

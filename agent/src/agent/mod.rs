@@ -26,7 +26,6 @@ use crate::stream::BUFFER_LEN;
 use crate::sys::{self, SingleThreaded};
 use crate::transport::Transport;
 use connection::{Connection, ConnectionError};
-use lifecycle::Syncs;
 use process::ReplyTo;
 use table::Table;
 
@@ -40,8 +39,6 @@ pub struct Settings {
     /// Directory of the unified cgroup hierarchy in which containers get
     /// cgroups of their own.
     pub cgroups: PathBuf,
-    /// A file system shared with the host, synced whenever a process ends.
-    pub shared: Option<PathBuf>,
     /// First frame on every connection.
     pub hello: Hello,
 }
@@ -72,7 +69,6 @@ pub struct Agent {
     hierarchy: Option<Hierarchy>,
     /// Cgroups that are removed when their last processes are gone.
     discarded: Vec<Cgroup>,
-    syncs: Syncs,
     /// What is read passes through here.
     buffer: Box<[u8]>,
     last_key: u64,
@@ -99,7 +95,6 @@ impl Agent {
             table: Table::default(),
             hierarchy: None,
             discarded: Vec::new(),
-            syncs: Syncs::default(),
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             last_key: 0,
             shut_down: false,
@@ -142,6 +137,7 @@ impl Agent {
                 self.reap();
             }
             Token::Listener => self.accept(),
+            Token::Cgroups => self.remove_cgroups(),
             Token::Connection(key) => self.serve(key),
             Token::Control(key) => {
                 self.control_event(key);
@@ -224,7 +220,8 @@ impl Agent {
         self.forget_client(key);
     }
 
-    /// Forgets a connection and what was to be answered on it.
+    /// Forgets a connection and what was to be answered on it, and ends the
+    /// processes that it stood for.
     fn forget_client(&mut self, key: u64) {
         self.connections.remove(&key);
         for container in self.table.containers_mut() {

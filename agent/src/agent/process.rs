@@ -5,6 +5,7 @@ use std::mem::{self, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_protocol::{ContainerState, ExitStatus, ProcessId, RemoteError, StreamKind};
+use nix::sys::signal::Signal;
 use rustix::cmsg_space;
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
@@ -13,8 +14,11 @@ use rustix::process::{Pid, Resource, prlimit};
 use crate::child::{MAX_REPORT, Report};
 use crate::event::Poller;
 use crate::plan::ResourceLimit;
-use crate::stream::Stream;
+use crate::stream::{BUFFER_LEN, Stream};
 use crate::sys;
+
+/// Reports are read into the agent's buffer.
+const _: () = assert!(MAX_REPORT <= BUFFER_LEN);
 
 /// Where an answer goes: a connection and the id of a request on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,8 +62,6 @@ pub(super) enum Phase {
     },
     /// It has ended; what it wrote is still being handed over.
     Draining(ExitStatus),
-    /// What it wrote to files is on its way to the host.
-    Syncing(ExitStatus),
     /// It is over.
     Over(ExitStatus),
 }
@@ -75,6 +77,8 @@ pub(super) struct Process {
     pub(super) pid: Pid,
     /// A handle that means it even when the id is used again.
     pub(super) pidfd: OwnedFd,
+    /// The connection that it ends with; an init process has none.
+    pub(super) client: Option<u64>,
     /// Set when it starts: it would be hindered while it sets itself up.
     pub(super) limits: Vec<ResourceLimit>,
     /// Likewise; a process may not lower its own.
@@ -124,16 +128,14 @@ impl Process {
                 ContainerState::Created
             }
             Phase::Running => ContainerState::Running,
-            Phase::Failing { .. } | Phase::Draining(_) | Phase::Syncing(_) | Phase::Over(_) => {
-                ContainerState::Stopped
-            }
+            Phase::Failing { .. } | Phase::Draining(_) | Phase::Over(_) => ContainerState::Stopped,
         }
     }
 
     /// How it ended, if it did.
     pub(super) fn exit(&self) -> Option<ExitStatus> {
         match self.phase {
-            Phase::Draining(exit) | Phase::Syncing(exit) | Phase::Over(exit) => Some(exit),
+            Phase::Draining(exit) | Phase::Over(exit) => Some(exit),
             _ => None,
         }
     }
@@ -165,9 +167,11 @@ impl Process {
         }
     }
 
-    /// Reads what it tells over its channel.
-    pub(super) fn read_control(&self) -> ControlEvent {
-        self.control().map_or(ControlEvent::Nothing, receive)
+    /// Reads what it tells over its channel, by way of a buffer.
+    pub(super) fn read_control(&self, buffer: &mut [u8]) -> ControlEvent {
+        self.control().map_or(ControlEvent::Nothing, |control| {
+            receive(control, &mut buffer[..MAX_REPORT])
+        })
     }
 
     /// Takes note that it is ready. Returns who is told of that, and who has
@@ -191,10 +195,10 @@ impl Process {
 
     /// Tells it to execute its command.
     pub(super) fn start(&mut self, to: ReplyTo) -> Result<(), StartError> {
-        for ResourceLimit { resource, limit } in &self.limits {
-            prlimit(Some(self.pid), *resource, *limit).map_err(|error| StartError::Limit {
-                resource: *resource,
-                source: error.into(),
+        for limit in &self.limits {
+            set_limit(self.pid, limit).map_err(|source| StartError::Limit {
+                resource: limit.resource,
+                source,
             })?;
         }
         if let Some(value) = self.oom_score_adj {
@@ -241,6 +245,15 @@ impl Process {
         answer
     }
 
+    /// Ends a process that cannot be started. Whoever asked for its start, and
+    /// whoever waits for its end, is told why when it is gone.
+    pub(super) fn abandon(&mut self, to: ReplyTo, error: RemoteError) {
+        let replies = vec![to];
+        self.phase = Phase::Failing { error, replies };
+        // If this fails, it has ended already.
+        let _ = self.signal(Signal::SIGKILL as u8);
+    }
+
     /// Takes note that its channel is closed. Returns who is told that it
     /// executes its command, if that is what it means.
     pub(super) fn control_closed(&mut self) -> Option<ReplyTo> {
@@ -275,23 +288,40 @@ impl Process {
         self.streams.is_empty()
     }
 
-    /// Forgets that a client waits for something.
+    /// Forgets that a client waits for something. If the process was the
+    /// client's, it is killed: whoever kills a process of the host that stands
+    /// for one of the guest's means that.
     pub(super) fn forget_client(&mut self, connection: u64) {
         self.waiting.retain(|to| to.connection != connection);
+        if self.client == Some(connection) && self.exit().is_none() {
+            // Fails only if it has ended in the meantime.
+            let _ = self.signal(Signal::SIGKILL as u8);
+        }
     }
 }
 
-fn receive(control: BorrowedFd<'_>) -> ControlEvent {
-    let mut text = vec![0; MAX_REPORT];
+/// Most descriptors that a process may be allowed to have.
+const NR_OPEN: &str = "/proc/sys/fs/nr_open";
+
+fn set_limit(pid: Pid, limit: &ResourceLimit) -> io::Result<()> {
+    let ResourceLimit { resource, limit } = limit;
+    let set = || prlimit(Some(pid), *resource, *limit);
+    match (set(), limit.maximum) {
+        // More than the guest's kernel allows by default. The host's may allow
+        // more, and a configuration is made for that.
+        (Err(Errno::PERM), Some(maximum)) if *resource == Resource::Nofile => {
+            std::fs::write(NR_OPEN, maximum.to_string())?;
+            Ok(set().map(drop)?)
+        }
+        (result, _) => Ok(result.map(drop)?),
+    }
+}
+
+fn receive(control: BorrowedFd<'_>, text: &mut [u8]) -> ControlEvent {
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
-    let n = match recvmsg(
-        control,
-        &mut [IoSliceMut::new(&mut text)],
-        &mut ancillary,
-        flags,
-    ) {
+    let n = match recvmsg(control, &mut [IoSliceMut::new(text)], &mut ancillary, flags) {
         Ok(message) => message.bytes,
         Err(Errno::AGAIN | Errno::INTR) => return ControlEvent::Nothing,
         Err(_) => 0,

@@ -20,6 +20,7 @@ use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
 use crate::child::{self, Init, Launch};
 use crate::config::{self, Config};
 use crate::error::remote;
+use crate::guest::{self, GuestError};
 use crate::plan::{ContainerPlan, PlanError, ProcessPlan};
 use crate::stream::Stream;
 use crate::sys::Forked;
@@ -68,6 +69,8 @@ enum RequestError {
     Plan(#[from] PlanError),
     #[error("a seccomp filter of {0} bytes is no filter")]
     SeccompFilter(usize),
+    #[error("cannot give the container what it shares of the guest's own")]
+    Guest(#[from] GuestError),
     #[error("cannot make the container's cgroup")]
     Cgroup(#[from] CgroupError),
     #[error("cannot start the process")]
@@ -94,7 +97,9 @@ impl RequestError {
             | Self::Config(_)
             | Self::Plan(_)
             | Self::SeccompFilter(_) => ErrorKind::InvalidConfig,
-            Self::Cgroup(_) | Self::Launch(_) | Self::System { .. } => ErrorKind::Internal,
+            Self::Guest(_) | Self::Cgroup(_) | Self::Launch(_) | Self::System { .. } => {
+                ErrorKind::Internal
+            }
         }
     }
 
@@ -154,6 +159,7 @@ impl Agent {
         let seccomp_filter = check_filter(request.seccomp_filter.as_deref())?;
         let config: Config = request.spec.parse()?;
         let plan = Rc::new(ContainerPlan::new(&config)?);
+        guest::provide(&plan)?;
         let cgroup = self.make_cgroup(id, &plan)?;
         let order = Order {
             name: ProcessId {
@@ -166,6 +172,7 @@ impl Agent {
             owner: plan.namespaces.uid_outside(plan.process.uid),
             ready: Some(to),
             start: None,
+            client: None,
         };
         match self.launch_init(&plan, &cgroup, order) {
             Ok(init) => {
@@ -187,8 +194,8 @@ impl Agent {
     }
 
     fn make_cgroup(&mut self, id: &str, plan: &ContainerPlan) -> Result<Cgroup> {
-        let cgroup = self.hierarchy()?.create(id)?;
-        match cgroup.configure(&plan.cgroup_writes, &plan.device_filter) {
+        let cgroup = self.hierarchy()?.create(id, &plan.cgroup.controllers)?;
+        match cgroup.configure(&plan.cgroup) {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 self.discard(cgroup);
@@ -274,6 +281,7 @@ impl Agent {
             owner: container_plan.namespaces.uid_outside(plan.uid),
             ready: None,
             start: Some(to),
+            client: Some(to.connection),
         };
         let process = self.launch_exec(order)?;
         self.table.insert_exec(process);

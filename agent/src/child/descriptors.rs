@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, makedev, open};
-use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::control::Control;
 use super::error::{Context, Result};
 use super::resolve::Root;
+use crate::stdio::{self, Which};
 use crate::sys::{self, Forked};
 
 /// Standard streams, in order: the process's ends of pipes.
@@ -23,14 +23,14 @@ pub(super) fn arrange(
     keep: Option<BorrowedFd<'_>>,
 ) -> Result<Control> {
     let take_streams = || {
-        let null = open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        stdio::open_null(streams.each_ref().map(Option::is_none))?;
         // None of these is a standard stream itself: the agent's are open.
-        let [stdin, stdout, stderr] = streams
-            .each_ref()
-            .map(|stream| stream.as_ref().unwrap_or(&null).as_fd());
-        dup2_stdin(stdin)?;
-        dup2_stdout(stdout)?;
-        dup2_stderr(stderr)
+        stdio::set(
+            streams
+                .each_ref()
+                .map(|stream| Some(stream.as_ref()?.as_fd())),
+        )?;
+        std::io::Result::Ok(())
     };
     take_streams().step("take the standard streams")?;
     let kept: Vec<_> = keep.into_iter().chain([control.as_fd()]).collect();
@@ -42,27 +42,14 @@ pub(super) fn arrange(
 
 /// Gives absent streams the container's own `/dev/null`: the guest's would be
 /// a way to a file that is not the container's.
-pub(super) fn replace_null(absent: [bool; 3]) -> Result<()> {
+pub(super) fn replace_null(absent: Which) -> Result<()> {
     if absent == [false; 3] {
         return Ok(());
     }
     let Some(null) = own_null() else {
         return Ok(());
     };
-    let [stdin, stdout, stderr] = absent;
-    let replace = || {
-        if stdin {
-            dup2_stdin(&null)?;
-        }
-        if stdout {
-            dup2_stdout(&null)?;
-        }
-        if stderr {
-            dup2_stderr(&null)?;
-        }
-        rustix::io::Result::Ok(())
-    };
-    replace().step("open /dev/null")
+    stdio::replace(absent, null).step("open /dev/null")
 }
 
 /// The container's `/dev/null`, if it is what its name says.

@@ -1,6 +1,7 @@
 //! Device nodes and links in `/dev`.
 
-use std::os::fd::AsFd;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chownat, makedev, mknodat, symlinkat};
@@ -23,44 +24,64 @@ const LINKS: [(&str, &str); 5] = [
 /// Makes nodes and links. In a user namespace the kernel refuses to make
 /// nodes; there the guest's own are bound.
 pub(super) fn make(root: &Root, nodes: &[DeviceNode], own_user_namespace: bool) -> Result<()> {
+    let mut parents = Parents::new(root);
     for node in nodes {
         if own_user_namespace && node.kind != FileType::Fifo {
             bind(root, &node.path)?;
         } else {
-            make_node(root, node)?;
+            make_node(&mut parents, node).on_path("make the device", &node.path)?;
         }
     }
     for (target, path) in LINKS {
-        let (parent, name) = root.make_parent(Path::new(path)).on_path("make", path)?;
-        ignore_existing(symlinkat(target, &parent, name)).on_path("make", path)?;
+        make_link(&mut parents, target, Path::new(path)).on_path("make", path)?;
     }
     Ok(())
 }
 
-fn make_node(root: &Root, node: &DeviceNode) -> Result<()> {
-    let make = || {
-        let (parent, name) = root.make_parent(&node.path)?;
-        let device = makedev(node.major, node.minor);
-        ignore_existing(mknodat(
-            &parent,
-            name,
-            node.kind,
-            Mode::from_raw_mode(node.mode),
-            device,
-        ))?;
-        if (node.uid, node.gid) == (0, 0) {
-            return Ok(());
-        }
-        let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
-        chownat(
-            &parent,
-            name,
-            Some(uid),
-            Some(gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )
-    };
-    make().on_path("make the device", &node.path)
+/// Directories in which something is made, each opened once for all that
+/// follow each other in it: most of them are `/dev`.
+struct Parents<'a> {
+    root: &'a Root,
+    last: Option<(&'a Path, OwnedFd)>,
+}
+
+impl<'a> Parents<'a> {
+    fn new(root: &'a Root) -> Self {
+        Self { root, last: None }
+    }
+
+    /// Opens the directory above a path, and tells the last component.
+    fn open(&mut self, path: &'a Path) -> rustix::io::Result<(BorrowedFd<'_>, &'a OsStr)> {
+        let name = path.file_name().ok_or(Errno::INVAL)?;
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        let opened = match self.last.take() {
+            Some((last, opened)) if last == parent => opened,
+            _ => self.root.make_directory(parent)?,
+        };
+        Ok((self.last.insert((parent, opened)).1.as_fd(), name))
+    }
+}
+
+fn make_node<'a>(parents: &mut Parents<'a>, node: &'a DeviceNode) -> rustix::io::Result<()> {
+    let (parent, name) = parents.open(&node.path)?;
+    let mode = Mode::from_raw_mode(node.mode);
+    let device = makedev(node.major, node.minor);
+    ignore_existing(mknodat(parent, name, node.kind, mode, device))?;
+    if (node.uid, node.gid) == (0, 0) {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW;
+    chownat(parent, name, Some(uid), Some(gid), flags)
+}
+
+fn make_link<'a>(
+    parents: &mut Parents<'a>,
+    target: &str,
+    path: &'a Path,
+) -> rustix::io::Result<()> {
+    let (parent, name) = parents.open(path)?;
+    ignore_existing(symlinkat(target, parent, name))
 }
 
 fn bind(root: &Root, path: &Path) -> Result<()> {

@@ -4,7 +4,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{chdir, getcwd, umask};
 use rustix::thread::{
-    CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
     set_keep_capabilities, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
@@ -15,9 +15,8 @@ use crate::plan::{CapabilityPlan, ProcessPlan};
 /// Gives up what the process must not have. Afterwards it is who its command
 /// will be, in the directory where that starts.
 pub(super) fn assume(plan: &ProcessPlan) -> Result<()> {
-    for capability in CapabilitySet::all().iter() {
-        drop_from_bounding_set(capability, plan.capabilities.bounding)
-            .step("drop capabilities from the bounding set")?;
+    for capability in (CapabilitySet::all() - plan.capabilities.bounding).iter() {
+        drop_from_bounding_set(capability).step("drop capabilities from the bounding set")?;
     }
     set_keep_capabilities(true).step("keep capabilities")?;
     // The directory may be for root's eyes only, or for the user's.
@@ -38,15 +37,11 @@ pub(super) fn assume(plan: &ProcessPlan) -> Result<()> {
     check_cwd(plan)
 }
 
-fn drop_from_bounding_set(
-    capability: CapabilitySet,
-    keep: CapabilitySet,
-) -> rustix::io::Result<()> {
-    match capability_is_in_bounding_set(capability) {
-        Ok(true) if !keep.contains(capability) => remove_capability_from_bounding_set(capability),
+fn drop_from_bounding_set(capability: CapabilitySet) -> rustix::io::Result<()> {
+    match remove_capability_from_bounding_set(capability) {
         // Unknown to this kernel.
-        Ok(_) | Err(Errno::INVAL) => Ok(()),
-        Err(error) => Err(error),
+        Err(Errno::INVAL) => Ok(()),
+        other => other,
     }
 }
 

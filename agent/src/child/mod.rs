@@ -6,6 +6,7 @@
 
 mod command;
 mod control;
+mod copy_up;
 mod descriptors;
 mod devices;
 mod error;
@@ -31,6 +32,7 @@ pub(crate) use namespaces::MADE_LATER;
 pub(crate) use terminal::window_size;
 
 use crate::plan::{ContainerPlan, ProcessPlan};
+use crate::stdio::Which;
 use crate::sys::{self, Forked};
 use command::Command;
 use control::Control;
@@ -115,12 +117,12 @@ fn set_up_init(
     start_afresh()?;
     namespaces::complete(&plan.namespaces, control)?;
     let own_user_namespace = plan.namespaces.new.contains(ThreadNameSpaceType::USER);
-    let root = rootfs::build(plan, own_user_namespace)?;
+    let built = rootfs::build(plan, own_user_namespace)?;
     let terminal = terminal
-        .map(|size| Terminal::open(&root, size, control))
+        .map(|size| Terminal::open(&built.root, size, control))
         .transpose()?;
     if let Some(terminal) = &terminal {
-        terminal.bind_console(&root)?;
+        terminal.bind_console(&built.root)?;
     }
     if let Some(name) = &plan.hostname {
         sethostname(name.as_bytes()).step("set the host name")?;
@@ -129,8 +131,8 @@ fn set_up_init(
         setdomainname(name.as_bytes()).step("set the domain name")?;
     }
     namespaces::set_sysctls(&plan.sysctls)?;
-    rootfs::protect(&root, plan)?;
-    rootfs::enter(&root, plan.rootfs_propagation)?;
+    rootfs::protect(&built, plan)?;
+    rootfs::enter(&built.root, plan.rootfs_propagation)?;
     if let Some(personality) = plan.personality {
         sys::set_personality(personality.domain).step("set the execution domain")?;
     }
@@ -179,7 +181,7 @@ fn start_afresh() -> Result<()> {
 fn execute(
     plan: &ProcessPlan,
     seccomp_filter: Option<&[u8]>,
-    absent: [bool; 3],
+    absent: Which,
     control: &Control,
 ) -> Result<Infallible> {
     descriptors::replace_null(absent)?;

@@ -5,33 +5,56 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{CWD, FileType, fstat};
+use rustix::fs::{CWD, FileType, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use super::copy_up;
 use super::error::{Context, Result, SetupError};
 use super::resolve::Root;
-use crate::plan::{Attributes, MountKind, MountPlan};
+use crate::plan::{Attributes, MountKind, MountPlan, Parameter};
 use crate::sys;
 
-/// Mounts one of the configuration's mounts.
-pub(super) fn mount(root: &Root, plan: &MountPlan) -> Result<()> {
+/// Mounts one of the configuration's mounts. Returns it for what comes later.
+pub(super) fn mount(root: &Root, plan: &MountPlan) -> Result<OwnedFd> {
+    let destination = &plan.destination;
     let mount = match &plan.kind {
         MountKind::FileSystem {
             fs_type,
             source,
             parameters,
-        } => file_system(fs_type, source.as_deref(), parameters, plan.attributes)
-            .map_err(|failure| failure.on(fs_type.clone(), &plan.destination))?,
+            ..
+        } => {
+            let mode = covered_mode(root, plan);
+            let parameters = parameters.iter().chain(&mode);
+            file_system(fs_type, source.as_deref(), parameters, plan.attributes)
+                .map_err(|failure| failure.on(fs_type.clone(), destination))?
+        }
         MountKind::Bind { source, recursive } => clone(CWD, source, *recursive)
-            .map_err(|error| failed(source.display().to_string(), &plan.destination, error))?,
+            .map_err(|error| failed(source.display().to_string(), destination, error))?,
     };
-    set_up(&mount, plan).on_path("set the options of the mount on", &plan.destination)?;
-    let target = target(root, &mount, &plan.destination)?;
-    attach(&mount, target.as_fd()).on_path("mount on", &plan.destination)
+    set_up(&mount, plan).on_path("set the options of the mount on", destination)?;
+    let target = target(root, &mount, destination)?;
+    if let MountKind::FileSystem { copy_up: true, .. } = plan.kind {
+        copy_up::copy_tree(target.as_fd(), mount.as_fd())
+            .on_path("copy into the tmpfs what it covers, that is", destination)?;
+    }
+    attach(&mount, target.as_fd()).on_path("mount on", destination)?;
+    Ok(mount)
+}
+
+/// A tmpfs that is told no mode takes that of the directory it covers, as runc
+/// has it. Its own default lets everybody write.
+fn covered_mode(root: &Root, plan: &MountPlan) -> Option<Parameter> {
+    if !plan.is_tmpfs_without_mode() {
+        return None;
+    }
+    let covered = root.open(&plan.destination, OFlags::PATH).ok()?;
+    let mode = fstat(&covered).ok()?.st_mode & 0o7777;
+    Some(("mode".into(), Some(format!("{mode:o}"))))
 }
 
 /// Opens the place for a mount, made if it is missing: a directory for a
@@ -97,10 +120,10 @@ fn failed(what: String, destination: &Path, errno: Errno) -> SetupError {
 }
 
 /// Makes a file system, mounted nowhere yet.
-pub(super) fn file_system(
+pub(super) fn file_system<'a>(
     fs_type: &str,
     source: Option<&str>,
-    parameters: &[(String, Option<String>)],
+    parameters: impl IntoIterator<Item = &'a Parameter>,
     attributes: Attributes,
 ) -> std::result::Result<OwnedFd, Failure> {
     let context = fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC)?;

@@ -79,7 +79,7 @@ impl Root {
 
     /// Opens the directory above a path, made if it is missing, and tells the
     /// last component.
-    pub(super) fn make_parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr)> {
+    fn make_parent<'a>(&self, path: &'a Path) -> Result<(OwnedFd, &'a OsStr)> {
         let name = path.file_name().ok_or(Errno::INVAL)?;
         let parent = path.parent().unwrap_or(Path::new("/"));
         Ok((self.make_directory(parent)?, name))

@@ -17,11 +17,22 @@ use super::{devices, mounts};
 use crate::plan::{Attributes, ContainerPlan, Propagation};
 use crate::sys;
 
+/// A root file system that is complete but for its protection.
+pub(super) struct Built {
+    pub(super) root: Root,
+    /// Mounts that are to be read-only and could not be so far.
+    writable: Vec<OwnedFd>,
+}
+
 /// Builds the root file system, as the root of no process yet.
-pub(super) fn build(plan: &ContainerPlan, own_user_namespace: bool) -> Result<Root> {
+pub(super) fn build(plan: &ContainerPlan, own_user_namespace: bool) -> Result<Built> {
     let root = mount_root(&plan.rootfs)?;
+    let mut writable = Vec::new();
     for mount in &plan.mounts {
-        mounts::mount(&root, mount)?;
+        let mounted = mounts::mount(&root, mount)?;
+        if mount.read_only_at_last {
+            writable.push(mounted);
+        }
     }
     if let Some(nodes) = &plan.devices {
         devices::make(&root, nodes, own_user_namespace)?;
@@ -29,17 +40,22 @@ pub(super) fn build(plan: &ContainerPlan, own_user_namespace: bool) -> Result<Ro
     // As runc has it: the working directory is made, once, for init.
     root.make_directory(&plan.process.cwd)
         .on_path("make the working directory", &plan.process.cwd)?;
-    Ok(root)
+    Ok(Built { root, writable })
 }
 
 /// What must come after everything that writes to the root file system.
-pub(super) fn protect(root: &Root, plan: &ContainerPlan) -> Result<()> {
+pub(super) fn protect(built: &Built, plan: &ContainerPlan) -> Result<()> {
+    let root = &built.root;
     for path in &plan.readonly_paths {
         make_read_only(root, path)?;
     }
     let mut mask = Mask::default();
     for path in &plan.masked_paths {
         mask.hide(root, path)?;
+    }
+    for mount in &built.writable {
+        sys::set_attributes(mount, Attributes::READ_ONLY, None, false)
+            .step("make a mount read-only")?;
     }
     if plan.readonly_rootfs {
         sys::set_attributes(root, Attributes::READ_ONLY, None, false)

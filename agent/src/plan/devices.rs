@@ -1,6 +1,6 @@
 //! Device nodes, and who may use which device.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::FileType;
 
@@ -62,15 +62,9 @@ pub(super) fn plan(
     devices: &[Device],
     mounts: &[Mount],
 ) -> Result<Option<Vec<DeviceNode>>, PlanError> {
-    let is_dev = |mount: &Mount| {
-        mount
-            .destination
-            .components()
-            .eq(Path::new("/dev").components())
-    };
     if mounts
         .iter()
-        .any(|mount| is_dev(mount) && mounts::is_bind(mount))
+        .any(|mount| mounts::is_dev(&mount.destination) && mounts::is_bind(mount))
     {
         return Ok(None);
     }
@@ -191,6 +185,8 @@ fn node(device: &Device) -> Result<DeviceNode, PlanError> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]

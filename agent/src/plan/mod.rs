@@ -5,8 +5,10 @@
 //! asks for and the guest cannot give is refused here.
 
 mod capabilities;
+mod cgroup;
 mod device_filter;
 mod devices;
+mod mount_options;
 mod mounts;
 mod namespaces;
 mod process;
@@ -17,8 +19,10 @@ use std::fmt::Display;
 use std::path::PathBuf;
 
 pub(crate) use capabilities::CapabilityPlan;
+pub(crate) use cgroup::{CgroupPlan, Controllers, USUAL_CONTROLLERS};
 pub(crate) use devices::DeviceNode;
-pub(crate) use mounts::{Attributes, MountKind, MountPlan, Propagation};
+pub(crate) use mount_options::{Attributes, Propagation};
+pub(crate) use mounts::{MountKind, MountPlan, Parameter};
 pub(crate) use namespaces::{IdMaps, Namespaces};
 pub(crate) use process::{ProcessPlan, ResourceLimit};
 pub(crate) use resources::CgroupWrite;
@@ -76,10 +80,8 @@ pub(crate) struct ContainerPlan {
     pub(crate) readonly_paths: Vec<PathBuf>,
     /// Kernel parameters to set.
     pub(crate) sysctls: Vec<Sysctl>,
-    /// What to write to the cgroup.
-    pub(crate) cgroup_writes: Vec<CgroupWrite>,
-    /// The cgroup's device filter, instructions of the BPF machine.
-    pub(crate) device_filter: Vec<u64>,
+    /// The cgroup.
+    pub(crate) cgroup: CgroupPlan,
     /// Execution domain to set.
     pub(crate) personality: Option<Personality>,
     /// The init process.
@@ -95,22 +97,24 @@ impl ContainerPlan {
             return Err(PlanError::Missing("root.path"));
         }
         let process = config.process.as_ref();
+        let process = ProcessPlan::new(process.ok_or(PlanError::Missing("process"))?)?;
+        let namespaces = Namespaces::new(linux)?;
+        let mounts = mounts::plan(&config.mounts)?;
         Ok(Self {
             rootfs: config.root.path.clone(),
             readonly_rootfs: config.root.readonly,
             rootfs_propagation: mounts::rootfs_propagation(linux)?,
-            namespaces: Namespaces::new(linux)?,
             hostname: config.hostname.clone().filter(|name| !name.is_empty()),
             domainname: config.domainname.clone().filter(|name| !name.is_empty()),
-            mounts: mounts::plan(&config.mounts)?,
             devices: devices::plan(&linux.devices, &config.mounts)?,
             masked_paths: linux.masked_paths.clone(),
             readonly_paths: linux.readonly_paths.clone(),
             sysctls: sysctls::plan(&linux.sysctl)?,
-            cgroup_writes: resources::plan(&linux.resources)?,
-            device_filter: devices::filter(&linux.resources.devices)?,
+            cgroup: CgroupPlan::new(&linux.resources, &mounts, &namespaces, process.uid)?,
             personality: linux.personality,
-            process: ProcessPlan::new(process.ok_or(PlanError::Missing("process"))?)?,
+            namespaces,
+            mounts,
+            process,
         })
     }
 }

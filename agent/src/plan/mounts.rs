@@ -1,13 +1,12 @@
-//! Mount options, as mount(8) names them, sorted into what the kernel's mount
-//! API takes: attributes of the mount, its propagation, parameters of the file
-//! system.
+//! What is mounted where.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountAttrFlags, MountPropagationFlags};
-
+use super::mount_options::{self, Attributes, Meaning, Propagation, READ_ONLY};
 use super::{PlanError, invalid};
 use crate::config::{Linux, Mount};
+
+const TMPFS: &str = "tmpfs";
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +21,9 @@ pub(crate) struct MountPlan {
     pub(crate) recursive_attributes: Attributes,
     /// Propagation, if not private.
     pub(crate) propagation: Option<Propagation>,
+    /// Made read-only only when all else is done: mount points and device
+    /// nodes are still to be made in it.
+    pub(crate) read_only_at_last: bool,
 }
 
 /// What is mounted.
@@ -34,7 +36,9 @@ pub(crate) enum MountKind {
         /// What it is made from.
         source: Option<String>,
         /// Parameters: a name, and a value if there was a `=`.
-        parameters: Vec<(String, Option<String>)>,
+        parameters: Vec<Parameter>,
+        /// Whether it starts as a copy of the directory that it covers.
+        copy_up: bool,
     },
     /// A directory or file of the guest.
     Bind {
@@ -45,52 +49,32 @@ pub(crate) enum MountKind {
     },
 }
 
-/// A change to the attributes of a mount; see `mount_setattr(2)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Attributes {
-    /// What to set.
-    pub(crate) set: MountAttrFlags,
-    /// What to clear, before.
-    pub(crate) clear: MountAttrFlags,
-}
+/// A file system's parameter: a name, and a value unless it is a flag.
+pub(crate) type Parameter = (String, Option<String>);
 
-impl Attributes {
-    /// No change.
-    pub(crate) const NONE: Self = Self {
-        set: MountAttrFlags::empty(),
-        clear: MountAttrFlags::empty(),
-    };
-
-    /// Makes a mount read-only.
-    pub(crate) const READ_ONLY: Self = Self {
-        set: MountAttrFlags::MOUNT_ATTR_RDONLY,
-        clear: MountAttrFlags::empty(),
-    };
-
-    fn apply(&mut self, change: Attributes) {
-        self.set = (self.set - change.clear) | change.set;
-        self.clear = (self.clear - change.set) | change.clear;
+impl MountPlan {
+    /// Whether this is a tmpfs whose mode is nobody's choice yet.
+    pub(crate) fn is_tmpfs_without_mode(&self) -> bool {
+        match &self.kind {
+            MountKind::FileSystem {
+                fs_type,
+                parameters,
+                ..
+            } => fs_type == TMPFS && !parameters.iter().any(|(name, _)| name == "mode"),
+            MountKind::Bind { .. } => false,
+        }
     }
-}
 
-/// How mount events propagate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Propagation {
-    /// One of the four kinds.
-    pub(crate) kind: MountPropagationFlags,
-    /// Also for the mounts below.
-    pub(crate) recursive: bool,
-}
-
-/// What one option means.
-enum Meaning {
-    Nothing,
-    Bind { recursive: bool },
-    Attributes(Attributes),
-    RecursiveAttributes(Attributes),
-    Propagation(Propagation),
-    Unsupported,
-    Parameter,
+    fn defer_read_only(&mut self) {
+        let MountKind::FileSystem { fs_type, .. } = &self.kind else {
+            return;
+        };
+        let is_filled_later = fs_type == TMPFS || is_dev(&self.destination);
+        if is_filled_later && self.attributes.set.contains(READ_ONLY) {
+            self.attributes.set -= READ_ONLY;
+            self.read_only_at_last = true;
+        }
+    }
 }
 
 pub(super) fn plan(mounts: &[Mount]) -> Result<Vec<MountPlan>, PlanError> {
@@ -101,7 +85,7 @@ pub(super) fn plan(mounts: &[Mount]) -> Result<Vec<MountPlan>, PlanError> {
 pub(super) fn rootfs_propagation(linux: &Linux) -> Result<Option<Propagation>, PlanError> {
     match linux.rootfs_propagation.as_deref() {
         None | Some("") => Ok(None),
-        Some(name) => match propagation(name) {
+        Some(name) => match mount_options::propagation(name) {
             Some(propagation) => Ok(Some(propagation)),
             None => Err(invalid(
                 "linux.rootfsPropagation",
@@ -110,6 +94,11 @@ pub(super) fn rootfs_propagation(linux: &Linux) -> Result<Option<Propagation>, P
             )),
         },
     }
+}
+
+/// Whether a path is that of the container's device nodes.
+pub(super) fn is_dev(path: &Path) -> bool {
+    path.components().eq(Path::new("/dev").components())
 }
 
 /// Whether a mount of the configuration binds something.
@@ -133,10 +122,12 @@ fn plan_one(mount: &Mount) -> Result<MountPlan, PlanError> {
         attributes: Attributes::NONE,
         recursive_attributes: Attributes::NONE,
         propagation: None,
+        read_only_at_last: false,
     };
     for option in &mount.options {
         apply(&mut plan, option)?;
     }
+    plan.defer_read_only();
     Ok(plan)
 }
 
@@ -182,11 +173,12 @@ fn file_system(mount: &Mount) -> MountKind {
         },
         source: mount.source.clone().filter(|source| !source.is_empty()),
         parameters: Vec::new(),
+        copy_up: false,
     }
 }
 
 fn apply(plan: &mut MountPlan, option: &str) -> Result<(), PlanError> {
-    match meaning(option) {
+    match mount_options::meaning(option) {
         Meaning::Nothing => {}
         Meaning::Unsupported => {
             return Err(invalid(
@@ -203,6 +195,15 @@ fn apply(plan: &mut MountPlan, option: &str) -> Result<(), PlanError> {
                 *recursive |= wanted;
             }
         }
+        Meaning::CopyUp => match &mut plan.kind {
+            MountKind::FileSystem {
+                fs_type, copy_up, ..
+            } if fs_type == TMPFS => *copy_up = true,
+            _ => {
+                let reason = "has a meaning for a tmpfs only";
+                return Err(invalid("mounts: options", &option, reason));
+            }
+        },
         Meaning::Parameter => match &mut plan.kind {
             MountKind::FileSystem { parameters, .. } => {
                 let (name, value) = match option.split_once('=') {
@@ -223,83 +224,10 @@ fn apply(plan: &mut MountPlan, option: &str) -> Result<(), PlanError> {
     Ok(())
 }
 
-fn meaning(option: &str) -> Meaning {
-    if let Some(attributes) = attribute(option) {
-        return Meaning::Attributes(attributes);
-    }
-    if let Some(propagation) = propagation(option) {
-        return Meaning::Propagation(propagation);
-    }
-    match option {
-        "bind" => Meaning::Bind { recursive: false },
-        "rbind" => Meaning::Bind { recursive: true },
-        // What is the default anyway, or says nothing to a kernel of today.
-        "" | "defaults" | "async" | "nomand" | "loud" | "silent" | "noiversion" | "iversion"
-        | "nolazytime" | "auto" | "noauto" | "user" | "nouser" => Meaning::Nothing,
-        "remount" | "tmpcopyup" | "idmap" | "ridmap" => Meaning::Unsupported,
-        _ => match option.strip_prefix('r').and_then(attribute) {
-            Some(attributes) => Meaning::RecursiveAttributes(attributes),
-            None => Meaning::Parameter,
-        },
-    }
-}
-
-/// Attributes of a mount by name. With an `r` before it, each one is also a
-/// recursive option (`rro`, `rnosuid`, …).
-fn attribute(name: &str) -> Option<Attributes> {
-    let none = MountAttrFlags::empty();
-    let set = |set| Attributes { set, clear: none };
-    let clear = |clear| Attributes { set: none, clear };
-    // Policies on access times exclude each other: clear all, set one.
-    let atime = |set| Attributes {
-        set,
-        clear: MountAttrFlags::MOUNT_ATTR__ATIME - set,
-    };
-    Some(match name {
-        "ro" => set(MountAttrFlags::MOUNT_ATTR_RDONLY),
-        "rw" => clear(MountAttrFlags::MOUNT_ATTR_RDONLY),
-        "nosuid" => set(MountAttrFlags::MOUNT_ATTR_NOSUID),
-        "suid" => clear(MountAttrFlags::MOUNT_ATTR_NOSUID),
-        "nodev" => set(MountAttrFlags::MOUNT_ATTR_NODEV),
-        "dev" => clear(MountAttrFlags::MOUNT_ATTR_NODEV),
-        "noexec" => set(MountAttrFlags::MOUNT_ATTR_NOEXEC),
-        "exec" => clear(MountAttrFlags::MOUNT_ATTR_NOEXEC),
-        "nosymfollow" => set(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
-        "symfollow" => clear(MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW),
-        "nodiratime" => set(MountAttrFlags::MOUNT_ATTR_NODIRATIME),
-        "diratime" => clear(MountAttrFlags::MOUNT_ATTR_NODIRATIME),
-        "noatime" => atime(MountAttrFlags::MOUNT_ATTR_NOATIME),
-        "strictatime" | "norelatime" => atime(MountAttrFlags::MOUNT_ATTR_STRICTATIME),
-        "relatime" | "atime" | "nostrictatime" => atime(MountAttrFlags::MOUNT_ATTR_RELATIME),
-        _ => return None,
-    })
-}
-
-fn propagation(name: &str) -> Option<Propagation> {
-    let kind = |name| {
-        Some(match name {
-            "shared" => MountPropagationFlags::SHARED,
-            "slave" => MountPropagationFlags::DOWNSTREAM,
-            "private" => MountPropagationFlags::PRIVATE,
-            "unbindable" => MountPropagationFlags::UNBINDABLE,
-            _ => return None,
-        })
-    };
-    match (kind(name), name.strip_prefix('r').and_then(kind)) {
-        (Some(kind), _) => Some(Propagation {
-            kind,
-            recursive: false,
-        }),
-        (None, Some(kind)) => Some(Propagation {
-            kind,
-            recursive: true,
-        }),
-        (None, None) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use rustix::mount::{MountAttrFlags, MountPropagationFlags};
+
     use super::*;
 
     fn plan_of(json: &str) -> Result<MountPlan, PlanError> {
@@ -323,16 +251,12 @@ mod tests {
                     ("size".into(), Some("65536k".into())),
                     ("noswap".into(), None),
                 ],
+                copy_up: false,
             }
         );
         assert_eq!(
             plan.attributes.set,
             MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_STRICTATIME
-        );
-        assert!(
-            plan.attributes
-                .clear
-                .contains(MountAttrFlags::MOUNT_ATTR_NOATIME)
         );
     }
 
@@ -369,6 +293,60 @@ mod tests {
     }
 
     #[test]
+    fn a_policy_on_access_times_replaces_the_whole_field() {
+        let plan = plan_of(
+            r#"{"destination": "/a", "source": "/b",
+                "options": ["bind", "strictatime", "rw", "noatime", "rnorelatime"]}"#,
+        )
+        .unwrap();
+        let policies = MountAttrFlags::MOUNT_ATTR__ATIME;
+        assert_eq!(plan.attributes.set, MountAttrFlags::MOUNT_ATTR_NOATIME);
+        assert!(plan.attributes.clear.contains(policies));
+        assert_eq!(
+            plan.recursive_attributes.set,
+            MountAttrFlags::MOUNT_ATTR_STRICTATIME
+        );
+        assert!(plan.recursive_attributes.clear.contains(policies));
+    }
+
+    #[test]
+    fn what_is_filled_later_is_read_only_at_last() {
+        let read_only = |kind: &str, destination: &str| {
+            let json = format!(
+                r#"{{"destination": "{destination}", "type": "{kind}", "source": "/s",
+                    "options": ["ro"]}}"#
+            );
+            let plan = plan_of(&json).unwrap();
+            (
+                plan.attributes.set.contains(READ_ONLY),
+                plan.read_only_at_last,
+            )
+        };
+        for (kind, destination) in [("tmpfs", "/run"), ("tmpfs", "/dev"), ("devtmpfs", "/dev/")] {
+            assert_eq!(read_only(kind, destination), (false, true), "{kind}");
+        }
+        for (kind, destination) in [("proc", "/proc"), ("bind", "/dev"), ("bind", "/a")] {
+            assert_eq!(read_only(kind, destination), (true, false), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_tmpfs_may_be_a_copy_and_without_a_mode() {
+        let plan = plan_of(
+            r#"{"destination": "/run", "type": "tmpfs",
+                "options": ["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"]}"#,
+        )
+        .unwrap();
+        assert!(plan.is_tmpfs_without_mode());
+        assert!(matches!(
+            plan.kind,
+            MountKind::FileSystem { copy_up: true, .. }
+        ));
+        let plan = plan_of(r#"{"destination": "/a", "type": "tmpfs", "options": ["mode=700"]}"#);
+        assert!(!plan.unwrap().is_tmpfs_without_mode());
+    }
+
+    #[test]
     fn cgroup_is_the_unified_hierarchy() {
         let plan = plan_of(r#"{"destination": "/sys/fs/cgroup", "type": "cgroup"}"#).unwrap();
         assert!(matches!(plan.kind, MountKind::FileSystem { fs_type, .. } if fs_type == "cgroup2"));
@@ -381,7 +359,7 @@ mod tests {
             (r#"{"destination": "//", "type": "tmpfs"}"#, "root"),
             (r#"{"destination": "/a", "type": "bind"}"#, "source"),
             (
-                r#"{"destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"]}"#,
+                r#"{"destination": "/a", "type": "proc", "options": ["tmpcopyup"]}"#,
                 "tmpcopyup",
             ),
             (

@@ -87,6 +87,11 @@ impl Namespaces {
             .map_or(uid, Uid::from_raw)
     }
 
+    /// Whether the container's network is the guest's own.
+    pub(crate) fn shares_network(&self) -> bool {
+        !self.new.contains(ThreadNameSpaceType::NETWORK) && !self.joins(LinkNameSpaceType::Network)
+    }
+
     /// Whether the container has a pid namespace other than the guest's.
     pub(crate) fn has_pid_namespace(&self) -> bool {
         self.new.contains(ThreadNameSpaceType::PROCESS_ID) || self.pid_namespace().is_some()
@@ -98,14 +103,17 @@ impl Namespaces {
         self.join.iter().find(pid).map(|(_, path)| path)
     }
 
+    fn joins(&self, link: LinkNameSpaceType) -> bool {
+        self.join.iter().any(|(joined, _)| *joined == link)
+    }
+
     fn check(&self) -> Result<(), PlanError> {
-        let joins = |link| self.join.iter().any(|(joined, _)| *joined == link);
         if !self.new.contains(ThreadNameSpaceType::MOUNT) {
             return Err(PlanError::Missing(
                 "linux.namespaces: a new mount namespace",
             ));
         }
-        if joins(LinkNameSpaceType::User) {
+        if self.joins(LinkNameSpaceType::User) {
             let field = "linux.namespaces: the path of a user namespace";
             return Err(PlanError::Unsupported { field });
         }
@@ -189,6 +197,7 @@ mod tests {
         );
         assert_eq!(namespaces.join.len(), 1);
         assert!(namespaces.has_pid_namespace());
+        assert!(!namespaces.shares_network());
         assert_eq!(
             namespaces.to_join_for_exec(),
             ThreadNameSpaceType::MOUNT
@@ -215,6 +224,7 @@ mod tests {
             [1000, 100_000, 100_007]
         );
         assert_eq!(namespaces.time_offsets, "boottime -3 5\n");
+        assert!(namespaces.shares_network());
     }
 
     #[test]

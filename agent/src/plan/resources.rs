@@ -13,8 +13,8 @@ pub(crate) struct CgroupWrite {
     pub(crate) file: String,
     /// What is written.
     pub(crate) value: String,
-    /// Whether failure is no error: the limit holds anyway, or concerns a
-    /// device that the guest need not have.
+    /// Whether failure is no error: the limit holds anyway, or concerns
+    /// hardware that the guest need not have.
     pub(crate) best_effort: bool,
 }
 
@@ -27,7 +27,7 @@ impl CgroupWrite {
         }
     }
 
-    fn best_effort(file: &str, value: impl Display) -> Self {
+    fn best_effort(file: impl Into<String>, value: impl Display) -> Self {
         Self {
             best_effort: true,
             ..Self::new(file, value)
@@ -43,7 +43,8 @@ pub(super) fn plan(resources: &Resources) -> Result<Vec<CgroupWrite>, PlanError>
     block_io(&resources.block_io, &mut writes);
     for limit in &resources.hugepage_limits {
         check_name("linux.resources.hugepageLimits", &limit.page_size)?;
-        writes.push(CgroupWrite::new(
+        // A size that the guest's processors lack has no file, and no pages.
+        writes.push(CgroupWrite::best_effort(
             format!("hugetlb.{}.max", limit.page_size),
             limit.limit,
         ));
@@ -124,9 +125,11 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<CgroupWrite>) {
     if let Some(burst) = cpu.burst {
         writes.push(CgroupWrite::new("cpu.max.burst", burst));
     }
+    // The numbers are the host's. Where the guest has processors of the same
+    // numbers, the container gets as many as it was to have there.
     for (file, list) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
         if !list.is_empty() {
-            writes.push(CgroupWrite::new(file, list));
+            writes.push(CgroupWrite::best_effort(file, list));
         }
     }
 }
@@ -266,6 +269,21 @@ mod tests {
             writes(r#"{"cpu": {"idle": 1, "shares": 2}}"#),
             pairs(&[("cpu.idle", "1")])
         );
+    }
+
+    #[test]
+    fn limits_of_the_host_s_hardware_are_best_effort() {
+        let json = r#"{"cpu": {"cpus": "3", "mems": "1", "quota": 5},
+            "hugepageLimits": [{"pageSize": "1GB", "limit": 0}]}"#;
+        let writes = plan(&serde_json::from_str(json).unwrap()).unwrap();
+        let best_effort = |file| {
+            let write = writes.iter().find(|write| write.file == file);
+            write.unwrap().best_effort
+        };
+        for file in ["cpuset.cpus", "cpuset.mems", "hugetlb.1GB.max"] {
+            assert!(best_effort(file), "{file}");
+        }
+        assert!(!best_effort("cpu.max"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod mount;
 mod network;
 mod process;
 mod tsc;
+mod vsock;
 
 pub(crate) use bpf::attach_device_filter;
 pub(crate) use fork::{Child, Forked, SingleThreaded, fork};
@@ -21,3 +22,4 @@ pub(crate) use process::{
     set_personality, unshare,
 };
 pub(crate) use tsc::read_tsc;
+pub(crate) use vsock::set_vsock_connect_timeout;

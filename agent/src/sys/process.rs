@@ -38,13 +38,11 @@ pub(crate) fn ignore_sigpipe() -> io::Result<()> {
 }
 
 /// Takes back what the agent changed about signals: all are at their default,
-/// and none is blocked.
+/// as the kernel's first process has them, and none is blocked.
 pub(crate) fn reset_signals() -> io::Result<()> {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: the default action is no function; there is nothing to be
-        // unsound. SIGKILL and SIGSTOP are refused, which changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
+    // SAFETY: the default action is no function; there is nothing to be unsound.
+    let previous = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    check(if previous == libc::SIG_ERR { -1 } else { 0 })?;
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     Ok(())
 }

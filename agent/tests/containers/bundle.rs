@@ -70,6 +70,14 @@ impl Rootfs {
     }
 }
 
+/// Lets a container manage its own cgroup.
+pub(crate) fn make_cgroup_writable(config: &mut Value) {
+    let mounts = config["mounts"].as_array_mut().unwrap();
+    for mount in mounts.iter_mut().filter(|mount| mount["type"] == "cgroup") {
+        mount["options"] = json!(["nosuid"]);
+    }
+}
+
 /// A `process` with an engine's default capabilities.
 pub(crate) fn process(args: &[&str]) -> Value {
     let capabilities = [

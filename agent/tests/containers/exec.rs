@@ -2,9 +2,12 @@
 
 use std::fs;
 
-use bulkhead_protocol::{ErrorKind, ExitStatus, RequestBody, WindowSize};
+use bulkhead_protocol::{
+    ContainerState, ErrorKind, ExecProcess, ExitStatus, Json, ProcessId, RequestBody, Response,
+    Stdio, WindowSize,
+};
 
-use crate::bundle::{Rootfs, process};
+use crate::bundle::{Rootfs, make_cgroup_writable, process};
 
 #[test]
 fn exec_is_in_the_container() {
@@ -54,10 +57,7 @@ fn exec_follows_init_into_its_own_cgroup() {
         "mkdir /sys/fs/cgroup/init && echo 1 > /sys/fs/cgroup/init/cgroup.procs && \
          echo +pids > /sys/fs/cgroup/cgroup.subtree_control && echo ready && sleep 1000",
     );
-    let mounts = config["mounts"].as_array_mut().unwrap();
-    for mount in mounts.iter_mut().filter(|mount| mount["type"] == "cgroup") {
-        mount["options"] = serde_json::json!(["nosuid"]);
-    }
+    make_cgroup_writable(&mut config);
     let mut started = agent.start_container("a", &config, None).unwrap();
     let stdout = started.stream(bulkhead_protocol::StreamKind::Stdout);
     std::io::Read::read_exact(stdout, &mut [0; 6]).unwrap();
@@ -92,6 +92,45 @@ fn exec_fails_as_commands_fail() {
     args["cwd"] = "/no/such/directory".into();
     let error = agent.start_exec("a", "e", &args, None).err().unwrap();
     assert!(error.message.contains("/no/such/directory"), "{error}");
+}
+
+#[test]
+fn an_exec_that_cannot_be_started_is_gone_and_its_waiters_are_told() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    agent
+        .start_container("a", &rootfs.config(&["sleep", "1000"]), None)
+        .unwrap();
+    let mut args = process(&["true"]);
+    // Beyond what the kernel takes.
+    args["oomScoreAdj"] = 2000.into();
+    for _ in 0..2 {
+        let (port, _listener) = agent.listen();
+        let name = ProcessId {
+            container: "a".into(),
+            exec: Some("e".into()),
+        };
+        let exec = ExecProcess {
+            process: name.clone(),
+            spec: Json::new(&args).unwrap(),
+            seccomp_filter: None,
+            stdio: Stdio {
+                port,
+                stdin: true,
+                stdout: true,
+                stderr: true,
+                terminal: None,
+            },
+        };
+        let exec = agent.connection.send(RequestBody::Exec(Box::new(exec)));
+        let wait = agent.connection.send(RequestBody::Wait { process: name });
+        for request in [exec, wait] {
+            let error = agent.connection.receive(request).unwrap_err();
+            assert!(error.message.contains("oom_score_adj"), "{error}");
+        }
+    }
+    let processes = fs::read_to_string(agent.cgroup().join("a/cgroup.procs")).unwrap();
+    assert_eq!(processes.lines().count(), 1, "{processes}");
 }
 
 #[test]
@@ -152,6 +191,34 @@ fn exec_needs_a_container_that_runs_and_a_free_name() {
         .err()
         .unwrap();
     assert_eq!(error.kind, ErrorKind::InvalidState);
+}
+
+#[test]
+fn exec_is_killed_when_its_client_leaves() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    agent
+        .start_container("a", &rootfs.config(&["sleep", "1000"]), None)
+        .unwrap();
+    let client = agent.connect();
+    let other = std::mem::replace(&mut agent.connection, client);
+    let exec = agent
+        .start_exec("a", "e", &process(&["sleep", "1000"]), None)
+        .unwrap();
+    let client = std::mem::replace(&mut agent.connection, other);
+    let left = agent.connection.send(RequestBody::Wait {
+        process: exec.name.clone(),
+    });
+    drop((client, exec.streams));
+    let ended = agent.connection.receive(left);
+    assert_eq!(ended, Ok(Response::Exited(ExitStatus::Signal(9))));
+    let container = agent.connection.request(RequestBody::Status {
+        container: "a".into(),
+    });
+    assert!(matches!(
+        container,
+        Ok(Response::Status(status)) if status.state == ContainerState::Running
+    ));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bulkhead_protocol::{
 };
 use serde_json::Value;
 
-use crate::bundle::{Rootfs, process};
+use crate::bundle::{Rootfs, make_cgroup_writable, process};
 use crate::client::TestAgent;
 
 fn init(container: &str) -> ProcessId {
@@ -167,6 +167,46 @@ fn without_a_pid_namespace_nobody_survives_init() {
 }
 
 #[test]
+fn cgroups_of_any_name_and_depth_go_with_their_container() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    let mut config = rootfs.shell(
+        "cd /sys/fs/cgroup; mkdir $(printf '\\377'); \
+         for n in $(seq 100); do mkdir $n && cd $n; done; \
+         (echo 0 > cgroup.procs; exec sleep 1000) & echo ready; wait",
+    );
+    make_cgroup_writable(&mut config);
+    let mut started = agent.start_container("a", &config, None).unwrap();
+    let stdout = started.stream(bulkhead_protocol::StreamKind::Stdout);
+    std::io::Read::read_exact(stdout, &mut [0; 6]).unwrap();
+    agent.delete("a", true).unwrap();
+    assert!(!agent.cgroup().join("a").exists());
+}
+
+#[test]
+fn a_container_in_another_s_pid_namespace_is_deleted_with_its_orphans() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    agent
+        .start_container("first", &rootfs.config(&["sleep", "1000"]), None)
+        .unwrap();
+    let pid = status(&mut agent, "first").pid;
+    // Orphans become children of the first one's init, which reaps nobody.
+    let mut config = rootfs.shell("for n in $(seq 20); do sleep 1000 & done; echo ready; wait");
+    let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+    for namespace in namespaces.iter_mut().filter(|n| n["type"] == "pid") {
+        namespace["path"] = format!("/proc/{pid}/ns/pid").into();
+    }
+    for _ in 0..5 {
+        let mut second = agent.start_container("second", &config, None).unwrap();
+        let stdout = second.stream(bulkhead_protocol::StreamKind::Stdout);
+        std::io::Read::read_exact(stdout, &mut [0; 6]).unwrap();
+        agent.delete("second", true).unwrap();
+        assert!(!agent.cgroup().join("second").exists());
+    }
+}
+
+#[test]
 fn a_running_container_is_deleted_by_force() {
     let mut agent = agent_or_skip!();
     let rootfs = Rootfs::new();
@@ -191,6 +231,23 @@ fn a_running_container_is_deleted_by_force() {
         agent.run("a", &rootfs.shell("exit 4")).unwrap().exit,
         ExitStatus::Code(4)
     );
+}
+
+#[test]
+fn a_delete_by_force_while_init_sets_itself_up_is_answered() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    for _ in 0..10 {
+        let created = create(&mut agent, "a", &rootfs.config(&["true"]));
+        let container = "a".to_owned();
+        let force = true;
+        let deleted = agent
+            .connection
+            .send(RequestBody::Delete { container, force });
+        assert_eq!(agent.connection.receive(deleted), Ok(Response::Done));
+        assert!(agent.connection.receive(created).is_err());
+    }
+    assert!(!agent.cgroup().join("a").exists());
 }
 
 #[test]
@@ -241,6 +298,20 @@ fn nothing_is_left_of_many_containers() {
         agent.delete(&id, false).unwrap();
     }
     assert_eq!(descriptors(&agent), before);
-    let stat = fs::read_to_string(format!("/proc/{0}/task/{0}/children", agent.agent_pid()));
-    assert_eq!(stat.unwrap().trim(), "", "children are left");
+    assert_eq!(children(agent.agent_pid()), 0, "children are left");
+}
+
+/// How many children a process has, those included that it has not reaped.
+fn children(parent: u32) -> usize {
+    let is_child = |stat: &String| {
+        // After the name, which may hold anything: state, parent.
+        let fields = stat.rsplit_once(')').unwrap().1;
+        fields.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    fs::read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok())
+        .filter(is_child)
+        .count()
 }

@@ -3,9 +3,16 @@
 use std::fs;
 
 use bulkhead_protocol::{CreateContainer, ExitStatus, Json, ProcessId, RequestBody, Stdio};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bundle::Rootfs;
+use crate::bundle::{Rootfs, make_cgroup_writable};
+use crate::client::TestAgent;
+
+fn output(agent: &mut TestAgent, id: &str, config: &Value) -> String {
+    let outcome = agent.run(id, config).unwrap();
+    assert_eq!(outcome.exit, ExitStatus::Code(0), "{}", outcome.stderr);
+    outcome.stdout
+}
 
 #[test]
 fn limits_are_in_the_cgroup() {
@@ -49,6 +56,55 @@ fn a_limit_that_cannot_be_set_is_named() {
     config["linux"]["resources"]["unified"] = json!({"no.such.file": "1"});
     let error = agent.run("a", &config).unwrap_err();
     assert!(error.message.contains("no.such.file"), "{error}");
+    assert!(!agent.cgroup().join("a").exists());
+}
+
+#[test]
+fn limits_of_hardware_that_is_not_there_are_no_failure() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    let mut config = rootfs.shell("exit 7");
+    config["linux"]["resources"] = json!({
+        "cpu": {"cpus": "1000", "mems": "1000"},
+        "hugepageLimits": [{"pageSize": "3MB", "limit": 0}]});
+    let outcome = agent.run("a", &config).unwrap();
+    assert_eq!(outcome.exit, ExitStatus::Code(7));
+}
+
+#[test]
+fn controllers_are_those_that_are_asked_for() {
+    controllers_or_skip!();
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    let mut config = rootfs.shell("cat /sys/fs/cgroup/cgroup.controllers");
+    let usual = output(&mut agent, "usual", &config);
+    assert_eq!(usual, "cpuset cpu io memory pids\n");
+    config["linux"]["resources"]["hugepageLimits"] = json!([{"pageSize": "2MB", "limit": 0}]);
+    let limited = output(&mut agent, "limited", &config);
+    assert!(limited.contains("hugetlb"), "{limited}");
+    make_cgroup_writable(&mut config);
+    let all = fs::read_to_string(agent.cgroup().join("cgroup.controllers")).unwrap();
+    assert_eq!(output(&mut agent, "managing", &config), all);
+}
+
+#[test]
+fn a_user_manages_the_cgroup_that_it_may_write_to() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    let mut config = rootfs.shell(
+        "cd /sys/fs/cgroup; mkdir sub && echo 0 > sub/cgroup.procs && cat /proc/self/cgroup; \
+         echo 1 > pids.max; stat -c %u . cgroup.subtree_control memory.max",
+    );
+    config["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    make_cgroup_writable(&mut config);
+    let outcome = agent.run("a", &config).unwrap();
+    assert!(
+        outcome.stdout.starts_with("0::/sub\n1000\n1000\n"),
+        "{outcome:?}"
+    );
+    // Its limits are not its own.
+    assert!(outcome.stderr.contains("Permission denied"), "{outcome:?}");
+    agent.delete("a", false).unwrap();
     assert!(!agent.cgroup().join("a").exists());
 }
 

@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 use crate::memory;
 use crate::sample::{self, Sample, Timeline};
 
+/// The guest's memory: as little as others are measured with.
+const MEMORY_MIB: u32 = 128;
+
 /// A bundle, and the installation that runs it.
 #[derive(Debug)]
 pub(crate) struct Container {
@@ -54,6 +57,7 @@ impl Container {
         let mut config: Value = serde_json::from_slice(&fs::read(&path)?)?;
         config["process"]["terminal"] = json!(false);
         config["process"]["args"] = json!(["/first"]);
+        config["annotations"] = json!({ "dev.bulkhead.memory-mib": MEMORY_MIB.to_string() });
         fs::write(&path, serde_json::to_vec(&config)?)?;
         Ok(())
     }
@@ -79,7 +83,7 @@ impl Container {
         let mut child = run.spawn().context("cannot run bulkhead")?;
         let first_instruction_tsc = read_stamp(&mut child)
             .with_context(|| format!("container {id} did not reach its first instruction"))?;
-        let pss_kib = memory::pod_pss_kib(child.id())?;
+        let memory = memory::of_pod(child.id())?;
 
         let status = self.command().args(["kill", id, "KILL"]).status()?;
         ensure!(status.success(), "bulkhead kill: {status}");
@@ -90,7 +94,7 @@ impl Container {
         );
         let text = fs::read(&timeline).with_context(|| format!("no {}", timeline.display()))?;
         let timeline: Timeline = serde_json::from_slice(&text)?;
-        timeline.sample(exec_ns, first_instruction_tsc, pss_kib)
+        timeline.sample(exec_ns, first_instruction_tsc, memory)
     }
 }
 

@@ -18,6 +18,8 @@ pub(crate) struct Report {
     /// Proportional set size of all host processes of an idle pod, guest
     /// memory included, median.
     pss_kib: u64,
+    /// The guest's part of that, median.
+    guest_pss_kib: u64,
     runs: usize,
 }
 
@@ -35,8 +37,6 @@ impl Report {
     pub(crate) fn of(samples: &[Sample]) -> Option<Self> {
         let first = sorted(samples.iter().map(|sample| sample.first_instruction_ms));
         let (fastest, slowest) = (*first.first()?, *first.last()?);
-        let mut pss: Vec<_> = samples.iter().map(|sample| sample.pss_kib).collect();
-        pss.sort_unstable();
         let first_instruction_virtual_ms = median(&first);
         let mut moments: Vec<_> = samples[0]
             .moments
@@ -50,7 +50,8 @@ impl Report {
             first_instruction_virtual_ms,
             first_instruction_virtual_ms_range: [fastest, slowest],
             phases: phases(moments),
-            pss_kib: pss[pss.len() / 2],
+            pss_kib: median_kib(samples.iter().map(|sample| sample.memory.pod)),
+            guest_pss_kib: median_kib(samples.iter().map(|sample| sample.memory.guest)),
             runs: samples.len(),
         })
     }
@@ -89,6 +90,12 @@ fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
     values
 }
 
+fn median_kib(values: impl Iterator<Item = u64>) -> u64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable();
+    values.get(values.len() / 2).copied().unwrap_or(0)
+}
+
 /// The middle one of sorted values; of two middle ones, the greater.
 fn median(sorted: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
@@ -113,8 +120,8 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "memory of an idle pod   {} KiB (PSS, guest included)",
-            self.pss_kib
+            "memory of an idle pod   {} KiB (PSS), {} KiB of it the guest's",
+            self.pss_kib, self.guest_pss_kib
         )
     }
 }

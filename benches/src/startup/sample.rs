@@ -4,6 +4,8 @@ use anyhow::Context;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Deserialize;
 
+use crate::memory::Memory;
+
 /// `CLOCK_MONOTONIC`, in nanoseconds.
 pub(crate) fn monotonic_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
@@ -47,7 +49,7 @@ impl Clock {
 pub(crate) struct Sample {
     pub(crate) moments: Vec<(String, f64)>,
     pub(crate) first_instruction_ms: f64,
-    pub(crate) pss_kib: u64,
+    pub(crate) memory: Memory,
 }
 
 impl Timeline {
@@ -57,7 +59,7 @@ impl Timeline {
         self,
         exec_ns: u64,
         first_instruction_tsc: u64,
-        pss_kib: u64,
+        memory: Memory,
     ) -> anyhow::Result<Sample> {
         let until_start = self.clock.process_start_ns.checked_sub(exec_ns);
         let until_start = until_start.context("the runtime started before it was executed")?;
@@ -69,7 +71,7 @@ impl Timeline {
         Ok(Sample {
             moments: moments.collect(),
             first_instruction_ms: milliseconds(since_exec),
-            pss_kib,
+            memory,
         })
     }
 }

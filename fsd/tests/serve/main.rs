@@ -75,6 +75,7 @@ fn serve(exports: &str) {
         Export {
             name: name.into(),
             source: source.into(),
+            recursive: true,
             read_only: line.contains('!'),
         }
     };

@@ -1,11 +1,12 @@
 //! `bulkhead create`: a container that waits for `start`.
 
-use super::{ContainerArgs, write_pid_file};
+use super::ContainerArgs;
 use crate::background;
 use crate::context::{Context, absolute};
 use crate::error::Error;
 use crate::id::ContainerId;
-use crate::monitor::Until;
+use crate::installation;
+use crate::monitor::{MonitorError, Until};
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
@@ -31,27 +32,26 @@ pub(super) fn in_background(
     args: &ContainerArgs,
     until: Until,
 ) -> Result<u8, Error> {
-    let bundle = absolute(&args.bundle)?;
-    let console_socket = args.console_socket.as_deref().map(absolute).transpose()?;
-    let mut passed_on = Ok(());
-    let pid = background::start("monitor", |command| {
-        passed_on = context.pass_on(command);
-        command.arg("--bundle").arg(bundle);
+    background::start("monitor", |command| {
+        context.pass_on(command)?;
+        installation::pass_on(command).map_err(MonitorError::from)?;
+        command.arg("--bundle").arg(absolute(&args.bundle)?);
         command
             .arg("--start-timeout")
             .arg(args.start_timeout.as_secs_f64().to_string());
-        if let Some(socket) = console_socket {
-            command.arg("--console-socket").arg(socket);
+        for (option, path) in [
+            ("--pid-file", &args.pid_file),
+            ("--console-socket", &args.console_socket),
+        ] {
+            if let Some(path) = path {
+                command.arg(option).arg(absolute(path)?);
+            }
         }
         if until == Until::Started {
             command.arg("--start");
         }
         command.arg("--").arg(id.as_str());
-    });
-    passed_on?;
-    let pid = pid?;
-    if let Some(path) = &args.pid_file {
-        write_pid_file(path, pid).map_err(Error::io("write the pid file", path))?;
-    }
+        Ok::<_, Error>(())
+    })?;
     Ok(0)
 }

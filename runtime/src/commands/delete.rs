@@ -1,5 +1,6 @@
 //! `bulkhead delete`: removes a container.
 
+use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
@@ -63,22 +64,33 @@ fn remove(context: &Context, id: &ContainerId, force: bool) -> Result<(), Error>
 
 /// Ends what is left of the container; its monitor does most of it.
 fn end(context: &Context, state: &State, status: Status) -> Result<(), Error> {
-    let failed = || Error::io("end the processes of", state.id.as_str());
     if status.can_signal() {
-        kill::kill(context, state, false)?;
+        match kill::kill(context, state, false) {
+            // On its way to its end already, or it never came to be: its
+            // monitor gets its grace all the same.
+            Err(error) if kill::is_refusal(&error) => {}
+            other => other?,
+        }
     }
-    let processes = state.vmm.into_iter().chain([state.monitor]);
-    if ends_within_grace(state.monitor).map_err(failed())? {
-        return Ok(());
+    end_processes(state).map_err(Error::io("end the processes of", state.id.as_str()))
+}
+
+/// Ends the processes. Those of the sandbox end with their monitor, unless
+/// they hang.
+fn end_processes(state: &State) -> io::Result<()> {
+    let has_ended = ends_within_grace(state.monitor)?;
+    for process in [state.vmm, state.fsd].into_iter().flatten() {
+        process.kill()?;
+        ends_within_grace(process)?;
     }
-    for process in processes {
-        process.kill().map_err(failed())?;
-        ends_within_grace(process).map_err(failed())?;
+    if !has_ended {
+        state.monitor.kill()?;
+        ends_within_grace(state.monitor)?;
     }
     Ok(())
 }
 
-fn ends_within_grace(process: ProcessRef) -> std::io::Result<bool> {
+fn ends_within_grace(process: ProcessRef) -> io::Result<bool> {
     let handle = process.open()?;
     Ok(handle.is_none_or(|handle| wait_readable(handle.as_fd(), GRACE)))
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use bulkhead_protocol::{ProcessId, RequestBody};
+use bulkhead_protocol::{ErrorKind, ProcessId, RequestBody};
 
-use crate::agent::{Connection, PATIENCE};
+use crate::agent::{AgentError, Connection, PATIENCE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::ContainerId;
@@ -33,42 +33,50 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
     let id = ContainerId::parse(&args.id)?;
     let signal = signals::parse(&args.signal)?;
     let state = context.store.state(&id)?;
-    let status = state.status();
-    if !status.can_signal() {
-        return Err(Error::WrongStatus {
-            verb: "kill",
-            id,
-            status,
-            hint: "",
-        });
+    if !state.status().can_signal() {
+        return Err(Error::NotRunning { id });
     }
     if signal == signals::KILL {
-        return kill(context, &state, args.all).map(|()| 0);
+        kill(context, &state, args.all)?;
+    } else {
+        send(context, &state, signal, args.all, PATIENCE)?;
     }
-    send(context, &id, signal, args.all, PATIENCE).map(|()| 0)
+    Ok(0)
 }
 
 /// Kills a container, and if its guest does not answer, that.
 pub(super) fn kill(context: &Context, state: &State, all: bool) -> Result<(), Error> {
-    let sent = send(context, &state.id, signals::KILL, all, KILL_PATIENCE);
+    let sent = send(context, state, signals::KILL, all, KILL_PATIENCE);
     match (sent, state.vmm) {
-        (Err(_), Some(vmm)) => vmm
+        (Err(error), Some(vmm)) if !is_refusal(&error) => vmm
             .kill()
             .map_err(Error::io("kill the VMM of", state.id.as_str())),
         (sent, _) => sent,
     }
 }
 
+/// Whether the guest has answered, or is gone. To end the guest of a container
+/// that is ending by itself would take its last output and its exit code.
+pub(super) fn is_refusal(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::NotRunning { .. }
+            | Error::Agent {
+                source: AgentError::Remote(_),
+                ..
+            }
+    )
+}
+
 fn send(
     context: &Context,
-    id: &ContainerId,
+    state: &State,
     signal: u8,
     all: bool,
     patience: Duration,
 ) -> Result<(), Error> {
-    let dir = context.sandbox_dir(id)?;
     let process = ProcessId {
-        container: id.to_string(),
+        container: state.id.to_string(),
         exec: None,
     };
     let request = RequestBody::Signal {
@@ -76,13 +84,36 @@ fn send(
         signal,
         all,
     };
-    let sent = Connection::dial(&dir, patience).and_then(|mut agent| agent.call(request, patience));
-    match sent {
-        Ok(_) => Ok(()),
-        Err(source) => Err(Error::Agent {
-            verb: "kill",
-            id: id.clone(),
-            source,
+    match ask(context, state, request, patience) {
+        Err(error) if has_ended(state, &error) => Err(Error::NotRunning {
+            id: state.id.clone(),
         }),
+        other => other,
     }
+}
+
+/// Whether a signal could not be sent because there is nobody any more.
+fn has_ended(state: &State, error: &Error) -> bool {
+    let is_told = matches!(
+        error,
+        Error::Agent { source: AgentError::Remote(error), .. } if error.kind == ErrorKind::InvalidState
+    );
+    is_told || state.vmm.is_some_and(|vmm| !vmm.is_alive())
+}
+
+fn ask(
+    context: &Context,
+    state: &State,
+    request: RequestBody,
+    patience: Duration,
+) -> Result<(), Error> {
+    let dir = context.sandbox_dir(&state.id)?;
+    Connection::dial(&dir, patience)
+        .and_then(|mut agent| agent.call(request, patience))
+        .map_err(|source| Error::Agent {
+            verb: "kill",
+            id: state.id.clone(),
+            source,
+        })?;
+    Ok(())
 }

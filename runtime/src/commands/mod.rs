@@ -8,6 +8,7 @@ pub(crate) mod fsd;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod monitor;
+mod pid_file;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
@@ -15,9 +16,8 @@ pub(crate) mod state;
 pub(crate) mod vmm;
 
 use std::ffi::CStr;
-use std::fs;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cli::Command;
@@ -100,13 +100,12 @@ fn name_process(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
-/// Writes a pid file so that whoever reads it finds all of it or nothing.
-fn write_pid_file(path: &Path, pid: u32) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let aside = path.with_file_name(name);
-    fs::write(&aside, pid.to_string())?;
-    fs::rename(&aside, path)
+/// Leaves the caller's session, so that what is typed at its terminal is not
+/// for this process.
+fn leave_session() {
+    // Fails only for a process that leads its group, as when it was started
+    // by hand; it then stays in its session.
+    let _ = rustix::process::setsid();
 }
 
 /// Writes a result to standard output.
@@ -137,15 +136,5 @@ mod tests {
         for text in ["", "soon", "-1", "nan", "inf"] {
             assert!(parse_seconds(text).is_err(), "{text:?}");
         }
-    }
-
-    #[test]
-    fn pid_file_is_replaced_as_a_whole() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("pid");
-        fs::write(&path, "an old and longer content").unwrap();
-        write_pid_file(&path, 42).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "42");
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::pid_file;
 use crate::background::Reporter;
 use crate::context::Context;
 use crate::error::Error;
@@ -18,6 +19,9 @@ pub(crate) struct Args {
     /// The bundle's directory
     #[arg(long, value_name = "DIR")]
     bundle: PathBuf,
+    /// Write this process's pid to this file
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
     /// Send the container's terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
@@ -49,11 +53,16 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
         started: context.started,
         timeline: None,
     };
-    leave_caller()?;
+    super::leave_session();
     let ready = || {
+        pid_file::write(args.pid_file.as_deref())
+            .map_err(MonitorError::io("write the pid file"))?;
         reporter
             .ready()
-            .map_err(MonitorError::io("tell that the container is ready"))
+            .map_err(MonitorError::io("tell that the container is ready"))?;
+        context
+            .leave_stderr()
+            .map_err(MonitorError::io("part with standard error"))
     };
     match monitor::run(&context.store, &job, ready) {
         Ok(code) => Ok(code),
@@ -66,14 +75,4 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
             Err(error.into())
         }
     }
-}
-
-/// Parts with the caller's session, so that what is typed at its terminal is
-/// not for this process, and with its working directory, which it may want to
-/// remove.
-fn leave_caller() -> Result<(), Error> {
-    // Fails only for a process that leads its group, as when it was started
-    // by hand; it then stays in its session.
-    let _ = rustix::process::setsid();
-    std::env::set_current_dir("/").map_err(Error::io("change to", "/"))
 }

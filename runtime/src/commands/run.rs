@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use super::ContainerArgs;
 use super::create::in_background;
+use super::{ContainerArgs, pid_file};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::ContainerId;
@@ -48,10 +48,7 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
         timeline: args.timeline,
     };
     let pid_file = args.container.pid_file;
-    let ready = || match &pid_file {
-        Some(path) => super::write_pid_file(path, std::process::id())
-            .map_err(MonitorError::io("write the pid file")),
-        None => Ok(()),
-    };
+    let ready =
+        || pid_file::write(pid_file.as_deref()).map_err(MonitorError::io("write the pid file"));
     Ok(monitor::run(&context.store, &job, ready)?)
 }

@@ -1,13 +1,15 @@
 //! `bulkhead start`: lets a created container run.
 
-use bulkhead_protocol::RequestBody;
+use bulkhead_protocol::{ContainerState, ErrorKind, RequestBody, Response};
 
 use crate::agent::{AgentError, Connection, PATIENCE};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::ContainerId;
+use crate::logging;
 use crate::monitor::command_exit_code;
-use crate::state::Phase;
+use crate::state::{Phase, State, Status};
+use crate::store::StoreError;
 
 /// Arguments of `start`.
 #[derive(Debug, clap::Args)]
@@ -19,36 +21,72 @@ pub(crate) struct Args {
 /// Starts the container.
 pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
     let id = ContainerId::parse(&args.id)?;
-    let status = context.store.state(&id)?.status();
+    let state = context.store.state(&id)?;
+    let status = state.status();
     if !status.can_start() {
-        return Err(Error::WrongStatus {
-            verb: "start",
-            id,
-            status,
-            hint: "",
-        });
+        return Err(already(id, status));
     }
-    let dir = context.sandbox_dir(&id)?;
+    let mut agent = Connection::dial(&context.sandbox_dir(&id)?, PATIENCE)
+        .map_err(|source| failed(id.clone(), source))?;
     let request = RequestBody::Start {
         container: id.to_string(),
     };
-    match Connection::dial(&dir, PATIENCE).and_then(|mut agent| agent.call(request, PATIENCE)) {
-        Ok(_) => {}
-        Err(AgentError::Remote(error)) if command_exit_code(&error).is_some() => {
-            return Err(Error::Command { id, error });
+    match agent.call(request, PATIENCE) {
+        Ok(_) => {
+            record(context, &state);
+            Ok(0)
         }
-        Err(source) => {
-            return Err(Error::Agent {
-                verb: "start",
-                id,
-                source,
-            });
+        // An earlier `start` did not live to record it.
+        Err(AgentError::Remote(error))
+            if error.kind == ErrorKind::InvalidState && is_running(&mut agent, &id) =>
+        {
+            record(context, &state);
+            Err(already(id, Status::Running))
         }
+        Err(source) => Err(failed(id, source)),
     }
-    let entry = context.store.entry(&id)?;
-    if let Some(mut state) = entry.state()? {
-        state.advance(Phase::Running);
-        entry.write_state(&state)?;
+}
+
+/// Records that the container runs. It does so whatever comes of the record,
+/// and may even be over and deleted by now.
+fn record(context: &Context, started: &State) {
+    let run = |state: &mut State| state.advance(Phase::Running);
+    match context.store.update(&started.id, started.monitor, run) {
+        Ok(()) | Err(StoreError::NotFound { .. }) => {}
+        Err(error) => log::warn!(
+            "container {} runs, but this cannot be recorded: {}",
+            started.id,
+            logging::chain(&error)
+        ),
     }
-    Ok(0)
+}
+
+fn is_running(agent: &mut Connection, id: &ContainerId) -> bool {
+    let request = RequestBody::Status {
+        container: id.to_string(),
+    };
+    let answer = agent.call(request, PATIENCE);
+    matches!(answer, Ok(Response::Status(status)) if status.state == ContainerState::Running)
+}
+
+fn already(id: ContainerId, status: Status) -> Error {
+    Error::WrongStatus {
+        verb: "start",
+        id,
+        status,
+        hint: "",
+    }
+}
+
+fn failed(id: ContainerId, source: AgentError) -> Error {
+    match source {
+        AgentError::Remote(error) if command_exit_code(&error).is_some() => {
+            Error::Command { id, error }
+        }
+        source => Error::Agent {
+            verb: "start",
+            id,
+            source,
+        },
+    }
 }

@@ -17,9 +17,10 @@ use crate::attached::{Attached, Screen};
 use crate::bundle::Bundle;
 use crate::guest_spec::GuestSpec;
 use crate::installation::Installation;
+use crate::logging;
 use crate::process::ProcessRef;
 use crate::resources::{Host, Resources};
-use crate::sandbox::{Plan, Sandbox};
+use crate::sandbox::{Helper, Plan, Sandbox};
 use crate::seccomp::{self, ProfileError};
 use crate::signals::Signals;
 use crate::state::{Exit, Phase};
@@ -59,8 +60,11 @@ pub(crate) fn run(
     let sandbox = Sandbox::launch(&store.sandbox_dir(&job.id), &plan)?;
 
     // The guest is booting.
-    let vmm = ProcessRef::of(sandbox.vmm().pid()).map_err(MonitorError::io("find the VMM"))?;
-    record.publish(&bundle, vmm)?;
+    let identify = |helper: &Helper| {
+        ProcessRef::of(helper.pid()).map_err(MonitorError::io("identify the sandbox's processes"))
+    };
+    let (vmm, fsd) = (identify(sandbox.vmm())?, identify(sandbox.file_server())?);
+    record.publish(&bundle, vmm, fsd)?;
     let spec =
         Json::new(&spec).map_err(|e| MonitorError::io("encode the configuration")(e.into()))?;
     let goal = prepare(job, &bundle, spec, &sandbox)?;
@@ -82,15 +86,27 @@ pub(crate) fn run(
     }
 
     let outcome = follow(supervisor, attached);
-    if !job.remove {
-        record.end(Exit {
-            code: outcome
-                .as_ref()
-                .map_or_else(|e| e.exit_code().unwrap_or(1), |code| *code),
-            reason: outcome.as_ref().err().map(|e| crate::logging::chain(e)),
-        })?;
+    // The container is over. That there is no trace of it, or one too many,
+    // does not change how it ended.
+    if !job.remove
+        && let Err(error) = record.end(exit_of(&outcome))
+    {
+        log::warn!("{}", logging::chain(&error));
     }
     outcome
+}
+
+fn exit_of(outcome: &Result<u8, MonitorError>) -> Exit {
+    match outcome {
+        Ok(code) => Exit {
+            code: *code,
+            reason: None,
+        },
+        Err(error) => Exit {
+            code: error.exit_code().unwrap_or(crate::FAILURE),
+            reason: Some(logging::chain(error)),
+        },
+    }
 }
 
 /// Sees a container that is on its way to its end, and ends its sandbox.
@@ -99,7 +115,9 @@ fn follow(mut supervisor: Supervisor, mut attached: Attached) -> Result<u8, Moni
         .enter_raw_mode()
         .map_err(MonitorError::io("set up the terminal"))?;
     let status = supervisor.follow(attached)?;
-    supervisor.tear_down()?;
+    if let Err(error) = supervisor.tear_down() {
+        log::warn!("{}", logging::chain(&error));
+    }
     Ok(status.code())
 }
 

@@ -38,7 +38,12 @@ impl<'a> Record<'a> {
 
     /// Writes down what the container is made from. From here on other
     /// commands can see it.
-    pub(super) fn publish(&mut self, bundle: &Bundle, vmm: ProcessRef) -> Result<(), StoreError> {
+    pub(super) fn publish(
+        &mut self,
+        bundle: &Bundle,
+        vmm: ProcessRef,
+        fsd: ProcessRef,
+    ) -> Result<(), StoreError> {
         let Some(entry) = self.reserved.take() else {
             return Ok(());
         };
@@ -52,6 +57,7 @@ impl<'a> Record<'a> {
             phase: Phase::Creating,
             monitor: self.monitor,
             vmm: Some(vmm),
+            fsd: Some(fsd),
             exit: None,
         };
         let written = entry
@@ -82,17 +88,7 @@ impl<'a> Record<'a> {
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) -> Result<(), StoreError> {
-        let entry = self.store.entry(self.id)?;
-        match entry.state()? {
-            // The id may have been given away by force.
-            Some(mut state) if state.monitor == self.monitor => {
-                change(&mut state);
-                entry.write_state(&state)
-            }
-            _ => Err(StoreError::NotFound {
-                id: self.id.clone(),
-            }),
-        }
+        self.store.update(self.id, self.monitor, change)
     }
 
     fn remove(&mut self) -> Result<(), StoreError> {

@@ -7,7 +7,7 @@ use bulkhead_protocol::{ExitStatus, ProcessId, RequestBody};
 
 use super::{MonitorError, Until};
 use crate::agent::{AgentError, Connection};
-use crate::attached::{Attached, Progress, Screen, Source};
+use crate::attached::{Attached, LAST_OUTPUT_GRACE, Progress, Screen, Source};
 use crate::events::Waiter;
 use crate::sandbox::{Demise, Sandbox};
 use crate::signals::{self, Signals};
@@ -70,18 +70,17 @@ impl Supervisor {
             .create(goal.request, goal.until == Until::Started)
             .map_err(|e| self.agent_failed(e, MonitorError::NotStarted))?;
         loop {
-            let ready = self.wait(Some(&attached), deadline)?;
-            if ready.is_empty() {
-                return Err(timed_out(self));
-            }
             let mut done = false;
-            for source in ready {
+            for source in self.wait(Some(&attached), deadline)? {
                 for progress in self.advance_start(&mut attached, source)? {
                     done |= reached(&progress);
                 }
             }
             if done {
                 return Ok(attached);
+            }
+            if has_passed(deadline) {
+                return Err(timed_out(self));
             }
         }
     }
@@ -92,21 +91,20 @@ impl Supervisor {
         deadline: Option<Instant>,
     ) -> Result<Option<Connection>, MonitorError> {
         loop {
-            let ready = self.wait(None, deadline)?;
-            if ready.is_empty() {
-                return Ok(None);
-            }
-            for source in ready {
+            for source in self.wait(None, deadline)? {
                 match source {
                     Source::Owner => {
-                        let accept = || Connection::new(self.sandbox.owner().accept()?.0);
-                        return accept()
+                        let agent = self.sandbox.accept_agent().and_then(Connection::new);
+                        return agent
                             .map(Some)
                             .map_err(MonitorError::io("accept the agent"));
                     }
                     Source::Signals => self.interrupt()?,
                     _ => self.check(MonitorError::NotStarted)?,
                 }
+            }
+            if has_passed(deadline) {
+                return Ok(None);
             }
         }
     }
@@ -149,11 +147,27 @@ impl Supervisor {
 
     /// Sees the container to its end, and its output to ours.
     pub(super) fn follow(&mut self, mut attached: Attached) -> Result<ExitStatus, MonitorError> {
+        let outcome = self.until_over(&mut attached);
+        match outcome {
+            // Who asked for the end does not wait for more.
+            Ok(_) | Err(MonitorError::Undrained { .. }) => {}
+            Err(_) => {
+                self.sandbox.end_processes();
+                attached.drain_within(LAST_OUTPUT_GRACE, self.sandbox.dir());
+            }
+        }
+        outcome
+    }
+
+    fn until_over(&mut self, attached: &mut Attached) -> Result<ExitStatus, MonitorError> {
+        attached
+            .catch_up_with_size()
+            .map_err(|e| self.agent_failed(e, MonitorError::Lost))?;
         loop {
             match attached.exit() {
                 Some(status) if attached.is_drained() => return Ok(status),
-                Some(_) => self.drain(&attached)?,
-                None => self.advance(&mut attached)?,
+                Some(_) => self.drain(attached)?,
+                None => self.advance(attached)?,
             }
         }
     }
@@ -203,7 +217,11 @@ impl Supervisor {
         match attached {
             // First, so that what the agent told counts before its guest's end.
             Some(attached) => attached.register(&mut waiter),
-            None => waiter.readable(Source::Owner, self.sandbox.owner().as_fd()),
+            None => {
+                if let Some(owner) = self.sandbox.owner() {
+                    waiter.readable(Source::Owner, owner);
+                }
+            }
         }
         waiter.readable(Source::Signals, self.signals.as_fd());
         waiter.readable(Source::Control, self.sandbox.control());
@@ -276,4 +294,10 @@ impl Supervisor {
             .next()
             .map_err(MonitorError::io("read a signal"))
     }
+}
+
+/// Looked at whatever else there is to do: a guest that has something to say
+/// all the time gets no more of it than one that says nothing.
+fn has_passed(deadline: Option<Instant>) -> bool {
+    deadline.is_some_and(|at| Instant::now() >= at)
 }

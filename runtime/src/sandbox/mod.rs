@@ -6,12 +6,13 @@
 mod control;
 mod demise;
 mod dir;
+pub(crate) mod export_argument;
 mod helper;
 mod launch;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,8 @@ pub(crate) struct Sandbox {
     vmm: Helper,
     fsd: Helper,
     control: Control,
-    owner: UnixListener,
+    /// Until the agent has called.
+    owner: Option<UnixListener>,
     end: Option<VmEnd>,
 }
 
@@ -88,7 +90,7 @@ impl Sandbox {
                 vmm,
                 fsd,
                 control,
-                owner,
+                owner: Some(owner),
                 end: None,
             }),
             Err(source) => {
@@ -120,8 +122,15 @@ impl Sandbox {
     }
 
     /// Where the agent calls, once, when it is up.
-    pub(crate) fn owner(&self) -> &UnixListener {
-        &self.owner
+    pub(crate) fn owner(&self) -> Option<BorrowedFd<'_>> {
+        self.owner.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Takes the agent's call, which has come, and no other: whatever runs in
+    /// the guest can call, too.
+    pub(crate) fn accept_agent(&mut self) -> io::Result<UnixStream> {
+        let owner = self.owner.take().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(owner.accept()?.0)
     }
 
     /// Takes in what the VMM has told; passes on what is news of the start.
@@ -211,7 +220,8 @@ impl Sandbox {
         dir::remove(self.dir.path())
     }
 
-    fn end_processes(&mut self) {
+    /// Ends its processes, and with them the streams from the guest.
+    pub(crate) fn end_processes(&mut self) {
         self.vmm.kill();
         self.fsd.kill();
     }

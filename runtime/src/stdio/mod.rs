@@ -17,6 +17,7 @@ use std::sync::Arc;
 use bulkhead_protocol::{Stdio, WindowSize, ports};
 
 use crate::sandbox::SandboxDir;
+use crate::signals;
 use relay::Ends;
 
 /// This process's side of the streams.
@@ -43,14 +44,32 @@ pub(crate) enum Local {
 }
 
 impl Local {
-    /// This process's own standard streams.
+    /// This process's own standard streams. Input and output are the guest's
+    /// from here on: who is at their other ends learns that it has closed
+    /// them, for nothing else holds them. Standard error takes our messages
+    /// too, and so stays open.
     pub(crate) fn inherited() -> io::Result<Self> {
-        Ok(Self::Pipes {
+        let streams = Self::Pipes {
             input: duplicate(io::stdin())?,
             output: duplicate(io::stdout())?,
             error: duplicate(io::stderr())?,
-        })
+        };
+        let null = null()?;
+        rustix::stdio::dup2_stdin(&null)?;
+        rustix::stdio::dup2_stdout(&null)?;
+        signals::refuse_to_stop_for_input()?;
+        Ok(streams)
     }
+}
+
+/// Leaves standard error to the guest as well. For a process whose messages
+/// have somewhere else to go.
+pub(crate) fn give_up_stderr() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stderr(null()?)?)
+}
+
+fn null() -> io::Result<File> {
+    File::options().read(true).write(true).open("/dev/null")
 }
 
 /// A second descriptor for the same file.
@@ -236,6 +255,34 @@ mod tests {
         drop((stdout, stderr));
         assert!(fixture.is_drained());
         assert_eq!(output.stream_position().unwrap(), 300_000);
+    }
+
+    #[test]
+    fn streams_that_do_not_block_are_carried_whole() {
+        let (input, mut typed) = pipe();
+        let (mut shown, output) = pipe();
+        let (_told, error) = pipe();
+        for fd in [&input, &output] {
+            rustix::io::ioctl_fionbio(fd, true).unwrap();
+        }
+        let mut fixture = Fixture::new(Local::Pipes {
+            input,
+            output,
+            error,
+        });
+        let mut stdin = fixture.dial(StreamKind::Stdin as u8);
+        let mut stdout = fixture.dial(StreamKind::Stdout as u8);
+        let writer = std::thread::spawn(move || stdout.write_all(&vec![7; 300_000]));
+        // Longer than it takes to find nothing to read, and no room to write.
+        std::thread::sleep(Duration::from_millis(50));
+        typed.write_all(b"late").unwrap();
+        drop(typed);
+        let mut received = String::new();
+        stdin.read_to_string(&mut received).unwrap();
+        assert_eq!(received, "late");
+        let mut received = vec![0; 300_000];
+        shown.read_exact(&mut received).unwrap();
+        writer.join().unwrap().unwrap();
     }
 
     #[test]

@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::{self, PipeWriter, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use bulkhead_protocol::StreamKind;
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 
 use super::Local;
 
@@ -128,14 +131,40 @@ fn receive(connection: &UnixStream, sink: File) -> io::Result<()> {
     result
 }
 
-fn copy(mut source: impl Read, mut sink: impl Write) -> io::Result<()> {
+fn copy(mut source: impl Read + AsFd, mut sink: impl Write + AsFd) -> io::Result<()> {
     let mut chunk = vec![0; CHUNK];
     loop {
         match source.read(&mut chunk) {
             Ok(0) => return Ok(()),
-            Ok(n) => sink.write_all(&chunk[..n])?,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+            Ok(n) => write_all(&mut sink, &chunk[..n])?,
+            Err(error) => recover(error, &source, PollFlags::IN)?,
         }
+    }
+}
+
+fn write_all(sink: &mut (impl Write + AsFd), mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match sink.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => bytes = &bytes[n..],
+            Err(error) => recover(error, &*sink, PollFlags::OUT)?,
+        }
+    }
+    Ok(())
+}
+
+/// Returns when what failed is to be tried again, if it is.
+fn recover(error: io::Error, fd: impl AsFd, readiness: PollFlags) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::Interrupted => Ok(()),
+        // Somebody who shares our side has made it non-blocking.
+        io::ErrorKind::WouldBlock => {
+            let mut fds = [PollFd::new(&fd, readiness)];
+            match rustix::event::poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => Ok(()),
+                Err(errno) => Err(errno.into()),
+            }
+        }
+        _ => Err(error),
     }
 }

@@ -2,9 +2,9 @@
 //! with a reason, and nothing left behind.
 
 use std::fs;
-use std::process::Command;
+use std::process::Stdio;
 
-use bulkhead_tests::{Bundle, Outcome, Running, World, wait_until};
+use bulkhead_tests::{Bundle, Running, World, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A container that runs until it is killed.
@@ -15,24 +15,13 @@ fn run_until_up(bundle: &Bundle<'_>) -> Running {
 }
 
 fn kill(world: &World, process: &str) {
-    let pids = world.processes(process);
-    assert_eq!(pids.len(), 1, "one {process}");
-    kill_process(Pid::from_raw(pids[0]).unwrap(), Signal::KILL).unwrap();
+    signal(world, process, Signal::KILL);
 }
 
-/// Runs the bundle in a mount namespace of its own, after a shell command that
-/// makes that namespace different from the host's.
-fn run_after(preparation: &str, bundle: &Bundle<'_>) -> Outcome {
-    let run = bundle.verb("run", &["test"]);
-    let script = format!("{preparation} && exec \"$@\"");
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "sh", "-c", &script, "sh"])
-        .arg(run.get_program());
-    command
-        .args(run.get_args())
-        .envs(run.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    Outcome::of(&mut command)
+fn signal(world: &World, process: &str, signal: Signal) {
+    let pids = world.processes(process);
+    assert_eq!(pids.len(), 1, "one {process}");
+    kill_process(Pid::from_raw(pids[0]).unwrap(), signal).unwrap();
 }
 
 #[test]
@@ -75,6 +64,43 @@ fn killed_monitor_takes_everything_along() {
 }
 
 #[test]
+fn vmm_that_hangs_and_outlives_its_monitor_is_ended_by_delete() {
+    let world = World::new();
+    world.bundle().command(&["/bin/sleep", "1000"]).create("c1");
+    signal(&world, "vmm", Signal::STOP);
+    kill(&world, "monitor");
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+    assert_eq!(world.processes("vmm"), [0; 0]);
+}
+
+#[test]
+fn exec_that_waits_for_a_guest_that_hangs_can_be_interrupted() {
+    let world = World::new();
+    world.bundle().command(&["/bin/sleep", "1000"]).create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    signal(&world, "vmm", Signal::STOP);
+    let running = Running::start(world.bulkhead(["exec", "c1", "true"]).stdin(Stdio::null()));
+    wait_until("it waits", || !world.processes("exec").is_empty());
+    running.signal(Signal::INT);
+    let _ = running.wait().expect_code(130);
+    signal(&world, "vmm", Signal::CONT);
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+#[test]
+fn killed_run_takes_everything_along() {
+    let world = World::new();
+    let bundle = world.bundle().shell("touch /up; exec sleep 1000");
+    let running = run_until_up(&bundle);
+    running.signal(Signal::KILL);
+    let _ = running.wait().expect_code(137);
+    wait_until("the VMM is gone", || world.processes("vmm").is_empty());
+    assert_eq!(world.state("test")["status"], "stopped");
+    let _ = world.run(["delete", "test"]).expect_code(0);
+}
+
+#[test]
 fn killed_vmm_leaves_other_containers_alone() {
     let world = World::new();
     let (one, two) = (world.bundle(), world.bundle());
@@ -106,10 +132,74 @@ fn full_disk_while_state_is_written() {
          ! dd if=/dev/zero of='{0}/filler' bs=1k 2>/dev/null",
         root.display()
     );
-    let outcome = run_after(&preparation, &bundle);
+    let outcome = bundle.run_after(&preparation);
     let _ = outcome
         .expect_code(1)
         .expect_message("No space left on device");
+}
+
+/// Shell commands that put the state directory on a small file system, and that
+/// leave no space on it.
+fn small_state(world: &World) -> (String, String) {
+    let root = world.state_root().display().to_string();
+    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o size=1m tmpfs '{root}'");
+    let fill = format!("! dd if=/dev/zero of='{root}/filler' bs=1k 2>/dev/null");
+    (mount, fill)
+}
+
+#[test]
+fn full_disk_at_the_end_does_not_change_the_exit_code() {
+    let world = World::new();
+    let bundle = world
+        .bundle()
+        .shell("touch /up; until test -e /go; do sleep 0.1; done; exit 7");
+    let (mount, fill) = small_state(&world);
+    let (run, delete) = (
+        bundle.line("run", &["--keep", "test"]),
+        world.line(["delete", "test"]),
+    );
+    let (up, go) = (bundle.file("/up"), bundle.file("/go"));
+    let script = format!(
+        "{mount}; {run} & until test -e '{}'; do sleep 0.1; done; {fill}; touch '{}'; \
+         wait $!; echo code $?; {delete}",
+        up.display(),
+        go.display()
+    );
+    let outcome = world.run_in_mount_namespace(&script).expect_code(0);
+    assert_eq!(outcome.stdout, "code 7\n", "{outcome:#?}");
+    let _ = outcome.expect_message("No space left on device");
+}
+
+#[test]
+fn start_that_could_not_be_recorded_is_recorded_by_the_next() {
+    let world = World::new();
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    let (mount, fill) = small_state(&world);
+    let create = bundle.line("create", &["c1"]);
+    let [start, state, delete] = [
+        &["start", "c1"][..],
+        &["state", "c1"],
+        &["delete", "--force", "c1"],
+    ]
+    .map(|arguments| world.line(arguments));
+    let script = format!(
+        "{mount}; {create} >/dev/null 2>&1; {fill}; {start}; echo first $?; \
+         {state} | grep status; rm '{}/filler'; {start}; echo second $?; {state} | grep status; \
+         {delete}",
+        world.state_root().display()
+    );
+    let outcome = world.run_in_mount_namespace(&script).expect_code(0);
+    let lines: Vec<_> = outcome.stdout.lines().map(str::trim).collect();
+    assert_eq!(
+        lines,
+        [
+            "first 0",
+            "\"status\": \"created\",",
+            "second 1",
+            "\"status\": \"running\","
+        ],
+        "{outcome:#?}"
+    );
 }
 
 #[test]
@@ -122,8 +212,15 @@ fn host_without_kvm_is_told_apart() {
             "/dev/kvm",
         ),
         ("mount --bind /dev/null /dev/kvm", "KVM"),
+        // A device on a file system without devices may not even be opened by root.
+        (
+            "mount -t tmpfs -o nodev tmpfs /mnt && mknod /mnt/kvm c 10 232 && \
+             mount --bind /mnt/kvm /dev/kvm",
+            "no permission to open /dev/kvm",
+        ),
     ] {
-        let _ = run_after(preparation, &bundle)
+        let _ = bundle
+            .run_after(preparation)
             .expect_code(1)
             .expect_message(complaint);
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use bulkhead_tests::{World, wait_until_within};
+use bulkhead_tests::{PROBE, World, wait_until_within};
 use serde_json::json;
 
 #[test]
@@ -48,6 +48,55 @@ fn read_only_root_refuses_writes() {
     assert!(!bundle.file("/x").exists());
 }
 
+/// As `podman run --read-only` mounts them.
+#[test]
+fn tmpfs_may_be_a_copy_of_what_the_image_has() {
+    let world = World::new();
+    let options = ["rw", "rprivate", "nosuid", "nodev", "tmpcopyup"];
+    let bundle = world
+        .bundle()
+        .shell(
+            "cat /run/lock/file && readlink /run/link && stat -c %a /run /tmp && \
+             echo new > /run/lock/file && echo new > /tmp/file && ! touch /x",
+        )
+        .set("/root/readonly", json!(true))
+        .push(
+            "/mounts",
+            json!({ "destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": options }),
+        )
+        .push(
+            "/mounts",
+            json!({ "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": options }),
+        );
+    fs::create_dir_all(bundle.file("/run/lock")).unwrap();
+    fs::write(bundle.file("/run/lock/file"), "the image's\n").unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", bundle.file("/run/link")).unwrap();
+    let mode = |path, mode| {
+        fs::set_permissions(bundle.file(path), fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode("/run", 0o750);
+    mode("/tmp", 0o1777);
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "the image's\n/etc/passwd\n750\n1777\n");
+    let kept = fs::read_to_string(bundle.file("/run/lock/file")).unwrap();
+    assert_eq!(kept, "the image's\n");
+}
+
+#[test]
+fn dev_may_be_read_only_and_has_its_devices() {
+    let world = World::new();
+    let mut bundle = world.bundle().shell(
+        "head -c 3 /dev/zero | wc -c; test -d /dev/pts && ! touch /dev/x && touch /dev/shm/x",
+    );
+    let mounts = bundle.config["mounts"].as_array_mut().unwrap();
+    let dev = mounts
+        .iter_mut()
+        .find(|mount| mount["destination"] == "/dev");
+    let options = dev.unwrap()["options"].as_array_mut().unwrap();
+    options.push(json!("ro"));
+    assert_eq!(bundle.run().expect_code(0).stdout, "3\n");
+}
+
 #[test]
 fn volumes_are_directories_and_files_with_their_options() {
     let world = World::new();
@@ -65,6 +114,47 @@ fn volumes_are_directories_and_files_with_their_options() {
     assert_eq!(outcome.stdout, "in the volume\none file\n");
     assert_eq!(fs::read_to_string(volume.join("new")).unwrap(), "new\n");
     assert_eq!(fs::read_to_string(&single).unwrap(), "one file\n");
+}
+
+#[test]
+fn volumes_have_their_policy_on_access_times() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    let bundle = world
+        .bundle()
+        .shell("grep -o ' /volume.*' /proc/mounts | sort | grep -o '[a-z]*atime'")
+        .push("/mounts", bind(&volume, "/volume1", &["rbind", "noatime"]))
+        .push("/mounts", bind(&volume, "/volume2", &["rbind", "rnoatime"]))
+        .push("/mounts", bind(&volume, "/volume3", &["bind", "relatime"]));
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "noatime\nnoatime\nrelatime\n");
+}
+
+/// Nothing syncs: what was written by mapping goes out with the mapping.
+#[test]
+fn files_written_by_mapping_are_with_the_host_at_the_end() {
+    let world = World::new();
+    let bundle = world.bundle().command(&[PROBE, "map", "/file"]);
+    fs::write(bundle.file("/file"), "").unwrap();
+    let _ = bundle.run().expect_code(0);
+    assert_eq!(fs::read_to_string(bundle.file("/file")).unwrap(), "mapped");
+}
+
+#[test]
+fn mounts_below_a_volume_are_shared_by_recursive_binds_only() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir_all(volume.join("sub")).unwrap();
+    let bundle = world
+        .bundle()
+        .shell("ls /bind/sub /rbind/sub")
+        .push("/mounts", bind(&volume, "/bind", &["bind"]))
+        .push("/mounts", bind(&volume, "/rbind", &["rbind"]));
+    let sub = volume.join("sub").display().to_string();
+    let preparation = format!("mount -t tmpfs tmpfs '{sub}' && touch '{sub}/below'");
+    let outcome = bundle.run_after(&preparation).expect_code(0);
+    assert_eq!(outcome.stdout, "/bind/sub:\n\n/rbind/sub:\nbelow\n");
 }
 
 #[test]

@@ -39,6 +39,20 @@ fn power_off() {
 }
 
 #[test]
+fn kernel_of_a_relative_path_is_found_by_what_works_in_the_background() {
+    let world = World::new();
+    let kernel = machine_code::kernel(machine_code::POWER_OFF);
+    fs::write(world.path().join("relative"), kernel).unwrap();
+    let bundle = world.bundle().shell("true");
+    let mut command = bundle.verb("create", &["test"]);
+    command
+        .env("BULKHEAD_KERNEL", "relative")
+        .current_dir(world.path());
+    let outcome = Outcome::of(&mut command);
+    let _ = outcome.expect_code(1).expect_message("powered off");
+}
+
+#[test]
 fn reset() {
     let world = World::new();
     let outcome = run_on(&world, machine_code::RESET, "60");
@@ -78,6 +92,32 @@ fn init_that_never_calls_shows_the_console() {
     let _ = Outcome::of(&mut command)
         .expect_code(1)
         .expect_message("about to hang");
+}
+
+/// Runs a container in a guest whose agent is not ours.
+fn run_with_agent(behaviour: &str) -> Outcome {
+    let world = World::new();
+    let initramfs = misbehaving_init(&world, behaviour);
+    let bundle = world.bundle().shell("true");
+    let mut command = bundle.verb("run", &["test"]);
+    command
+        .env("BULKHEAD_INITRAMFS", initramfs)
+        .env("BULKHEAD_START_TIMEOUT", "20");
+    Outcome::of(&mut command)
+}
+
+#[test]
+fn agent_that_talks_without_end_does_not_outlast_the_timeout() {
+    let outcome = run_with_agent("chatter");
+    let _ = outcome.expect_code(1).expect_message("within 20 s");
+}
+
+#[test]
+fn agent_that_tells_the_end_before_the_beginning_is_not_believed() {
+    let outcome = run_with_agent("end early");
+    let _ = outcome
+        .expect_code(1)
+        .expect_message("does not belong to the request");
 }
 
 #[test]

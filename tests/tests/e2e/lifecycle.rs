@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bulkhead_tests::{World, wait_until};
+use bulkhead_tests::{Outcome, World, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -64,68 +64,6 @@ fn pid_is_a_host_process_that_stands_for_the_container() {
 }
 
 #[test]
-fn exec_runs_beside_the_container() {
-    let world = World::new();
-    let bundle = world
-        .bundle()
-        .shell("echo mine > /tmp/file; touch /up; exec sleep 1000");
-    bundle.create("c1");
-    let _ = world.run(["start", "c1"]).expect_code(0);
-    wait_until("it is up", || bundle.file("/up").exists());
-
-    let outcome = world.run(["exec", "c1", "cat", "/tmp/file"]).expect_code(0);
-    assert_eq!(outcome.stdout, "mine\n");
-    let outcome = world.run([
-        "exec",
-        "--user",
-        "5:6",
-        "--cwd",
-        "/tmp",
-        "--env",
-        "A=b",
-        "c1",
-        "sh",
-        "-c",
-        "id -u; id -g; pwd; echo $A; exit 42",
-    ]);
-    assert_eq!(outcome.expect_code(42).stdout, "5\n6\n/tmp\nb\n");
-    let _ = world
-        .run(["exec", "c1", "no-such-command"])
-        .expect_code(127)
-        .expect_message("no-such-command");
-    let _ = world
-        .run(["exec", "c1", "/etc/passwd"])
-        .expect_code(126)
-        .expect_message("/etc/passwd");
-    // What the dead leave open does not keep the caller.
-    let outcome = world
-        .run(["exec", "c1", "sh", "-c", "sleep 1000 & echo started"])
-        .expect_code(0);
-    assert_eq!(outcome.stdout, "started\n");
-
-    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
-}
-
-#[test]
-fn many_execs_at_once() {
-    let world = World::new();
-    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
-    bundle.create("c1");
-    let _ = world.run(["start", "c1"]).expect_code(0);
-    std::thread::scope(|scope| {
-        for n in 0..8 {
-            let world = &world;
-            scope.spawn(move || {
-                let text = format!("number {n}");
-                let outcome = world.run(["exec", "c1", "echo", &text]).expect_code(0);
-                assert_eq!(outcome.stdout.trim(), text);
-            });
-        }
-    });
-    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
-}
-
-#[test]
 fn run_detached_and_list() {
     let world = World::new();
     let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
@@ -145,6 +83,20 @@ fn run_detached_and_list() {
     assert_eq!(world.run(["list", "--quiet"]).expect_code(0).stdout, "c1\n");
     let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
     let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+#[test]
+fn pid_file_that_cannot_be_written_fails_the_command() {
+    let world = World::new();
+    let pid_file = ["--pid-file", "/no/such/directory/pid"];
+    for verb in [&["create"][..], &["run"], &["run", "--detach"]] {
+        let arguments = [&verb[1..], &pid_file, &["c1"]].concat();
+        let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+        let _ = Outcome::of(&mut bundle.verb(verb[0], &arguments))
+            .expect_code(1)
+            .expect_message("pid file");
+        let _ = world.run(["state", "c1"]).expect_code(1);
+    }
 }
 
 #[test]

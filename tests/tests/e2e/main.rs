@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod core_set;
+mod exec;
 mod faults;
 mod files;
 mod guest_faults;
@@ -13,3 +14,4 @@ mod lifecycle;
 mod process;
 mod signals;
 mod stdio;
+mod terminal;

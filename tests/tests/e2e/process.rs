@@ -61,6 +61,36 @@ fn limits_and_sysctls_are_set() {
     assert_eq!(outcome.stdout, "123\n1\n1\n");
 }
 
+/// What a host's kernel may have been told to allow.
+#[test]
+fn more_descriptors_may_be_allowed_than_the_guest_s_kernel_does_by_itself() {
+    let world = World::new();
+    let limits = json!([{ "type": "RLIMIT_NOFILE", "soft": 2_000_000, "hard": 3_000_000 }]);
+    let outcome = world
+        .bundle()
+        .shell("ulimit -Sn; ulimit -Hn")
+        .set("/process/rlimits", limits)
+        .run()
+        .expect_code(0);
+    assert_eq!(outcome.stdout, "2000000\n3000000\n");
+}
+
+#[test]
+fn limits_of_hardware_that_the_guest_lacks_are_no_failure() {
+    let world = World::new();
+    let resources = json!({
+        "cpu": { "cpus": "63", "mems": "7" },
+        "hugepageLimits": [{ "pageSize": "1GB", "limit": 0 }, { "pageSize": "16GB", "limit": 0 }],
+    });
+    let outcome = world
+        .bundle()
+        .shell("nproc")
+        .set("/linux/resources", resources)
+        .run()
+        .expect_code(0);
+    assert_eq!(outcome.stdout, "1\n");
+}
+
 #[test]
 fn namespaces_show_only_the_container() {
     let world = World::new();
@@ -72,6 +102,23 @@ fn namespaces_show_only_the_container() {
     let lines: Vec<_> = outcome.stdout.lines().map(str::trim).collect();
     assert_eq!(lines[0], "1");
     assert!(lines.contains(&"lo"), "{outcome:#?}");
+}
+
+/// Not there until a container has them.
+#[test]
+fn the_guest_s_own_network_and_shared_memory_can_be_had() {
+    let world = World::new();
+    let mut bundle = world
+        .bundle()
+        .shell("cat /sys/class/net/lo/carrier; touch /guest/x; grep -o ' /guest tmpfs ' /proc/mounts")
+        .push(
+            "/mounts",
+            json!({ "type": "bind", "source": "/dev/shm", "destination": "/guest", "options": ["bind"] }),
+        );
+    let namespaces = bundle.config["linux"]["namespaces"].as_array_mut().unwrap();
+    namespaces.retain(|namespace| namespace["type"] != "network");
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "1\n /guest tmpfs \n");
 }
 
 #[test]

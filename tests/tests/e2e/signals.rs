@@ -1,6 +1,10 @@
 //! Signals, and exit codes that tell of them.
 
-use bulkhead_tests::{Running, World, wait_until};
+use std::fs;
+use std::io::Read;
+use std::process::Stdio;
+
+use bulkhead_tests::{PROBE, Running, World, wait_until};
 use rustix::process::Signal;
 
 #[test]
@@ -39,8 +43,62 @@ fn interrupt_ends_a_container_that_does_not_care() {
 #[test]
 fn signal_before_the_guest_is_up_ends_the_start() {
     let world = World::new();
-    let running: Running = world.bundle().shell("sleep 1000").start();
-    wait_until("the VMM is started", || !world.processes("vmm").is_empty());
-    running.signal(Signal::TERM);
-    let _ = running.wait().expect_code(143);
+    for (signal, code) in [(Signal::TERM, 143), (Signal::INT, 130)] {
+        let running: Running = world.bundle().shell("sleep 1000").start();
+        wait_until("the VMM is started", || !world.processes("vmm").is_empty());
+        running.signal(signal);
+        let _ = running.wait().expect_code(code);
+    }
+}
+
+#[test]
+fn container_that_ended_cannot_be_killed_in_words_that_engines_know() {
+    let world = World::new();
+    world.bundle().command(&["/bin/true"]).create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    for signal in ["TERM", "KILL"] {
+        let outcome = world.run(["kill", "c1", signal]);
+        let _ = outcome
+            .expect_code(1)
+            .expect_message("container not running");
+    }
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+}
+
+/// Nobody reads the output for a while, so that the container has ended, but
+/// its last output is still in the guest.
+#[test]
+fn kill_leaves_a_container_that_is_ending_its_last_output() {
+    /// What a pipe holds.
+    const PIPE: u64 = 64 << 10;
+    let world = World::new();
+    let script = "until test -e /go; do sleep 0.1; done; exit 5";
+    let bundle = world
+        .bundle()
+        .shell(&format!("{PROBE} write 3000000 & {script}"));
+    let mut child = bundle
+        .verb("run", &["test"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = child.stdout.take().unwrap();
+    wait_until("the pipe is full", || {
+        rustix::io::ioctl_fionread(&output).unwrap() == PIPE
+    });
+    fs::write(bundle.file("/go"), "").unwrap();
+    wait_until("it has ended", || {
+        world.run(["kill", "test", "CONT"]).code != 0
+    });
+    for _ in 0..2 {
+        let outcome = world.run(["kill", "test", "KILL"]);
+        let _ = outcome
+            .expect_code(1)
+            .expect_message("container not running");
+    }
+    let mut received = Vec::new();
+    output.read_to_end(&mut received).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(5));
+    assert!(received.len() as u64 > PIPE, "{} bytes", received.len());
 }

@@ -1,10 +1,10 @@
-//! Standard streams and terminals.
+//! Standard streams.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
+use std::fs;
+use std::io::{Read, Write};
+use std::process::Stdio;
 
-use bulkhead_tests::{Outcome, PROBE, World};
-use serde_json::json;
+use bulkhead_tests::{PROBE, World, wait_until};
 
 #[test]
 fn megabytes_arrive_unchanged() {
@@ -76,39 +76,74 @@ fn standard_output_can_be_opened_again() {
 }
 
 #[test]
-fn terminal_has_the_size_and_the_manners_of_one() {
-    let world = World::new();
-    let bundle = world.bundle().shell("tty; stty size; echo to-stderr >&2");
-    let bundle = bundle.set("/process/terminal", json!(true));
-    let command = bundle.verb("run", &["test"]);
-    // `script` gives the runtime a terminal of its own.
-    let line = format!("stty rows 31 cols 77; {}", quoted(&command));
-    let mut script = Command::new("script");
-    script
-        .args(["-qefc", &line, "/dev/null"])
-        .envs(command.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    let outcome = Outcome::of(&mut script).expect_code(0);
-    assert!(outcome.stdout.contains("/dev/pts/0\r\n"), "{outcome:#?}");
-    assert!(outcome.stdout.contains("31 77\r\n"), "{outcome:#?}");
-    assert!(outcome.stdout.contains("to-stderr\r\n"), "{outcome:#?}");
-}
-
-#[test]
-fn detached_terminal_needs_a_console_socket() {
+fn streams_that_the_container_closes_are_closed_for_the_caller() {
     let world = World::new();
     let bundle = world
         .bundle()
-        .shell("true")
-        .set("/process/terminal", json!(true));
-    let outcome = Outcome::of(&mut bundle.verb("create", &["test"]));
-    let _ = outcome.expect_code(1).expect_message("--console-socket");
+        .shell("exec <&- >&- 2>&-; touch /closed; exec sleep 1000");
+    let log = world.path().join("log");
+    let mut create = bundle
+        .verb("create", &["--log", log.to_str().unwrap(), "c1"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = create.stdin.take().unwrap();
+    assert!(create.wait().unwrap().success());
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    let mut output = String::new();
+    create
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut output)
+        .unwrap();
+    create
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut output)
+        .unwrap();
+    assert_eq!(output, "");
+    wait_until("input is refused", || input.write_all(b"x").is_err());
+    assert_eq!(world.state("c1")["status"], "running");
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
 }
 
-/// The command as a line for a shell. None of our paths holds a quote.
-fn quoted(command: &Command) -> String {
-    std::iter::once(command.get_program())
-        .chain(command.get_args())
-        .map(|word| format!("'{}'", word.to_str().expect("UTF-8")))
-        .collect::<Vec<_>>()
-        .join(" ")
+#[test]
+fn descriptors_of_the_caller_stay_the_callers() {
+    let world = World::new();
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    let file = world.path().join("precious");
+    let script = format!(
+        "exec 9>'{}'; {} >/dev/null 2>&1",
+        file.display(),
+        bundle.line("create", &["c1"])
+    );
+    let _ = world.run_in_mount_namespace(&script).expect_code(0);
+    for process in ["monitor", "vmm", "fsd"] {
+        for pid in world.processes(process) {
+            let open = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+            let has_it = open
+                .filter_map(|entry| fs::read_link(entry.path()).ok())
+                .any(|target| target == file);
+            assert!(!has_it, "{process} has {}", file.display());
+        }
+    }
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+/// A job in the background of a shell may not read from its terminal.
+#[test]
+fn run_in_the_background_of_a_terminal_is_not_stopped() {
+    let world = World::new();
+    let bundle = world.bundle().shell("cat; echo over");
+    let script = format!(
+        "set -m; {} & wait $!; echo code $?",
+        bundle.line("run", &["test"])
+    );
+    let outcome = world.run_on_terminal(&script).expect_code(0);
+    assert!(outcome.stdout.contains("over\r\n"), "{outcome:#?}");
+    assert!(outcome.stdout.contains("code 0\r\n"), "{outcome:#?}");
 }

@@ -12,9 +12,7 @@ use crate::arch::x86_64::layout::{HIGH_MEMORY, PAGE_SIZE};
 pub const FILE_HEADER_SIZE: usize = 64;
 /// Size of a program header.
 const PROGRAM_HEADER_SIZE: u16 = 56;
-/// Size of a section header.
-const SECTION_HEADER_SIZE: u16 = 64;
-/// Greatest number of headers of either kind. Kernels have some 50.
+/// Greatest number of program headers. Kernels have some 20.
 const HEADERS_MAX: u16 = 1024;
 
 const MAGIC: [u8; 4] = *b"\x7fELF";
@@ -23,10 +21,10 @@ const DATA_LITTLE_ENDIAN: u8 = 1;
 const TYPE_EXECUTABLE: u16 = 2;
 const MACHINE_X86_64: u16 = 62;
 const SEGMENT_LOAD: u32 = 1;
-const SEGMENT_WRITABLE: u32 = 1 << 1;
-const SECTION_PROGBITS: u32 = 1;
-const SECTION_ALLOCATED: u64 = 1 << 1;
-const SECTION_EXECUTABLE: u64 = 1 << 2;
+/// Set by the build of our kernels, in the bits that ELF leaves to operating
+/// systems (`PF_MASKOS`): the kernel neither writes to the segment's pages, nor
+/// frees them, nor hands them to devices.
+pub const SEGMENT_CONSTANT: u32 = 1 << 20;
 
 /// Why an image cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,8 +52,8 @@ pub enum ElfError {
         /// `e_type`.
         elf_type: u16,
     },
-    /// Headers of a size or number that the format does not have.
-    #[error("{count} headers of {size} bytes make no sense")]
+    /// Program headers of a size or number that the format does not have.
+    #[error("{count} program headers of {size} bytes make no sense")]
     BadHeaders {
         /// How many there are said to be.
         count: u16,
@@ -113,15 +111,13 @@ pub enum ElfError {
     },
 }
 
-/// Where in the file further headers are, and where the code starts.
+/// Where in the file the program headers are, and where the code starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileHeader {
     /// Physical address of the first instruction.
     pub entry: u64,
     /// Where the program headers are in the file.
     pub program_headers: Range<u64>,
-    /// Where the section headers are in the file; empty if there are none.
-    pub section_headers: Range<u64>,
 }
 
 /// Part of a file that goes to one place in memory.
@@ -133,8 +129,8 @@ pub struct Piece {
     pub address: u64,
     /// Its length.
     pub len: u64,
-    /// Whether it may be mapped rather than copied: it consists of whole pages
-    /// that the kernel neither frees nor hands to devices.
+    /// Whether it may be mapped rather than copied: it consists of whole pages,
+    /// of a segment that is [constant](SEGMENT_CONSTANT).
     pub mappable: bool,
 }
 
@@ -173,20 +169,7 @@ impl FileHeader {
         }
         Ok(Self {
             entry: u64_at(24),
-            program_headers: headers(
-                u64_at(32),
-                u16_at(54),
-                u16_at(56),
-                PROGRAM_HEADER_SIZE,
-                file_len,
-            )?,
-            section_headers: headers(
-                u64_at(40),
-                u16_at(58),
-                u16_at(60),
-                SECTION_HEADER_SIZE,
-                file_len,
-            )?,
+            program_headers: headers(u64_at(32), u16_at(54), u16_at(56), file_len)?,
         })
     }
 
@@ -195,17 +178,12 @@ impl FileHeader {
     pub fn plan(
         &self,
         program_headers: &[u8],
-        section_headers: &[u8],
         file_len: u64,
         ram_end: u64,
     ) -> Result<LoadPlan, ElfError> {
         let segments: Vec<Segment> = program_headers
             .chunks_exact(usize::from(PROGRAM_HEADER_SIZE))
             .filter_map(Segment::parse)
-            .collect();
-        let sections: Vec<Section> = section_headers
-            .chunks_exact(usize::from(SECTION_HEADER_SIZE))
-            .filter_map(Section::parse)
             .collect();
         let mut end = HIGH_MEMORY.0;
         for segment in &segments {
@@ -223,10 +201,7 @@ impl FileHeader {
         if !segments.iter().any(|segment| segment.holds(self.entry)) {
             return Err(ElfError::BadEntry { entry: self.entry });
         }
-        let pieces = segments
-            .iter()
-            .flat_map(|segment| segment.pieces(&sections))
-            .collect();
+        let pieces = segments.iter().filter_map(Segment::piece).collect();
         Ok(LoadPlan {
             entry: self.entry,
             pieces,
@@ -241,7 +216,7 @@ struct Segment {
     address: u64,
     file_size: u64,
     memory_size: u64,
-    writable: bool,
+    constant: bool,
 }
 
 impl Segment {
@@ -253,7 +228,7 @@ impl Segment {
             address: u64_at(24), // physical
             file_size: u64_at(32),
             memory_size: u64_at(40),
-            writable: u32_at(4) & SEGMENT_WRITABLE != 0,
+            constant: u32_at(4) & SEGMENT_CONSTANT != 0,
         };
         (u32_at(0) == SEGMENT_LOAD && segment.memory_size > 0).then_some(segment)
     }
@@ -292,74 +267,25 @@ impl Segment {
         (self.address..self.address + self.memory_size).contains(&address)
     }
 
-    /// Splits the segment into what can be mapped and what must be copied.
-    ///
-    /// Linux keeps code and read-only data for good, and gives the gaps between
-    /// them, like all writable pages it is done with, to its page allocator.
-    /// Only whole pages inside a section of a read-only segment are therefore
-    /// sure not to become a buffer one day. Code would be, too, but Linux
-    /// patches nearly each page of it as it boots, and a page that is first
-    /// mapped and then copied costs two faults.
-    fn pieces(&self, sections: &[Section]) -> Vec<Piece> {
-        let mut pieces = Vec::new();
-        let mut done = self.offset;
-        let end = self.offset + self.file_size;
-        let aligned = self.offset % PAGE_SIZE == self.address % PAGE_SIZE;
-        for section in sections.iter().filter(|_| !self.writable && aligned) {
-            let start = section.offset.next_multiple_of(PAGE_SIZE).max(done);
-            let stop = section.end & !(PAGE_SIZE - 1);
-            if start % PAGE_SIZE == 0 && start < stop && stop <= end {
-                pieces.push(self.piece(done..start, false));
-                pieces.push(self.piece(start..stop, true));
-                done = stop;
-            }
-        }
-        pieces.push(self.piece(done..end, false));
-        pieces.retain(|piece| piece.len > 0);
-        pieces
-    }
-
-    fn piece(&self, range: Range<u64>, mappable: bool) -> Piece {
-        Piece {
-            offset: range.start,
-            address: self.address + (range.start - self.offset),
-            len: range.end - range.start,
-            mappable,
-        }
+    /// What of it is in the file, if anything is.
+    fn piece(&self) -> Option<Piece> {
+        let whole_pages = [self.offset, self.address, self.file_size]
+            .iter()
+            .all(|number| number.is_multiple_of(PAGE_SIZE));
+        (self.file_size > 0).then_some(Piece {
+            offset: self.offset,
+            address: self.address,
+            len: self.file_size,
+            mappable: self.constant && whole_pages,
+        })
     }
 }
 
-/// Where a section of data is in the file.
-struct Section {
-    offset: u64,
-    end: u64,
-}
-
-impl Section {
-    fn parse(header: &[u8]) -> Option<Self> {
-        let u64_at = |at: usize| u64::from_le_bytes(array(header, at));
-        let (offset, size) = (u64_at(24), u64_at(32));
-        let loaded = u32::from_le_bytes(array(header, 4)) == SECTION_PROGBITS
-            && u64_at(8) & (SECTION_ALLOCATED | SECTION_EXECUTABLE) == SECTION_ALLOCATED;
-        // Far from overflow when rounded up to a page.
-        let end = offset
-            .checked_add(size)
-            .filter(|end| *end < u64::MAX - PAGE_SIZE)?;
-        loaded.then_some(Self { offset, end })
-    }
-}
-
-fn headers(
-    offset: u64,
-    size: u16,
-    count: u16,
-    expected_size: u16,
-    file_len: u64,
-) -> Result<Range<u64>, ElfError> {
+fn headers(offset: u64, size: u16, count: u16, file_len: u64) -> Result<Range<u64>, ElfError> {
     if count == 0 {
         return Ok(0..0);
     }
-    if size != expected_size || count > HEADERS_MAX {
+    if size != PROGRAM_HEADER_SIZE || count > HEADERS_MAX {
         return Err(ElfError::BadHeaders { count, size });
     }
     let len = u64::from(size) * u64::from(count);

@@ -112,9 +112,8 @@ fn read_plan(file: &File, ram_end: u64) -> Result<LoadPlan, PlanError> {
     file.read_at(&mut header, 0).map_err(PlanError::Read)?;
     let header = FileHeader::parse(&header, file_len).map_err(PlanError::Elf)?;
     let program_headers = read_range(file, &header.program_headers)?;
-    let section_headers = read_range(file, &header.section_headers)?;
     header
-        .plan(&program_headers, &section_headers, file_len, ram_end)
+        .plan(&program_headers, file_len, ram_end)
         .map_err(PlanError::Elf)
 }
 

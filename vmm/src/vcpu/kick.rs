@@ -11,16 +11,18 @@ use std::ptr;
 use std::thread::JoinHandle;
 
 use kvm_ioctls::VcpuFd;
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 thread_local! {
     /// `kvm_run.immediate_exit` of the vCPU that this thread runs.
     static IMMEDIATE_EXIT: Cell<*mut u8> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// Makes kicks possible in this process.
+/// Makes kicks possible in threads that are started after this, whatever
+/// signals whoever started this process had blocked.
 pub fn install_handler() -> io::Result<()> {
-    Ok(register_signal_handler(SIGRTMIN(), on_kick)?)
+    register_signal_handler(SIGRTMIN(), on_kick)?;
+    unblock_signal(SIGRTMIN()).map_err(|error| io::Error::other(format!("{error:?}")))
 }
 
 /// Makes the vCPU that the thread runs leave the guest, now or when next it

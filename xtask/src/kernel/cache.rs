@@ -16,9 +16,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::config::Fragments;
-use super::source::{Source, hex};
-use super::{Flavour, KernelImage, elf, make};
+use super::source::hex;
+use super::{Flavour, KernelImage, Recipe, elf, make, segments};
 use crate::paths;
 
 /// Hexadecimal digits of the key that the file names carry.
@@ -42,11 +41,13 @@ pub(super) struct Entry {
 
 impl Entry {
     /// Waits until no other command works on this kernel.
-    pub(super) fn lock(flavour: Flavour, source: &Source, fragments: &Fragments) -> Result<Self> {
+    pub(super) fn lock(recipe: &Recipe) -> Result<Self> {
+        let flavour = recipe.flavour;
         let key = key(
             flavour,
-            source.sha256(),
-            &fragments.merged(),
+            recipe.source.sha256(),
+            &recipe.patches.text()?,
+            &recipe.fragments.merged(),
             &make::toolchain()?,
         );
         let folder = paths::cache()?.join("kernels");
@@ -172,7 +173,13 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 /// Digest of everything that decides the bytes of a kernel.
-fn key(flavour: Flavour, source_sha256: &str, config: &str, toolchain: &str) -> String {
+fn key(
+    flavour: Flavour,
+    source_sha256: &str,
+    patches: &str,
+    config: &str,
+    toolchain: &str,
+) -> String {
     let mut hasher = Sha256::new();
     let mut feed = |part: &str| {
         hasher.update((part.len() as u64).to_le_bytes());
@@ -186,6 +193,12 @@ fn key(flavour: Flavour, source_sha256: &str, config: &str, toolchain: &str) -> 
         feed(name);
         feed(value);
     }
+    if flavour == Flavour::Guest {
+        feed(segments::RECIPE);
+    }
+    if !patches.is_empty() {
+        feed(patches);
+    }
     let mut key = hex(&hasher.finalize());
     key.truncate(KEY_DIGITS);
     key
@@ -197,16 +210,17 @@ mod tests {
 
     #[test]
     fn key_depends_on_each_input() {
-        let base = key(Flavour::Guest, "source", "config", "gcc");
-        assert_eq!(base, key(Flavour::Guest, "source", "config", "gcc"));
+        let base = key(Flavour::Guest, "source", "", "config", "gcc");
+        assert_eq!(base, key(Flavour::Guest, "source", "", "config", "gcc"));
         assert_eq!(base.len(), KEY_DIGITS);
         for other in [
-            key(Flavour::EmulatedHost, "source", "config", "gcc"),
-            key(Flavour::Guest, "source2", "config", "gcc"),
-            key(Flavour::Guest, "source", "config2", "gcc"),
-            key(Flavour::Guest, "source", "config", "gcc2"),
+            key(Flavour::EmulatedHost, "source", "", "config", "gcc"),
+            key(Flavour::Guest, "source2", "", "config", "gcc"),
+            key(Flavour::Guest, "source", "patch", "config", "gcc"),
+            key(Flavour::Guest, "source", "", "config2", "gcc"),
+            key(Flavour::Guest, "source", "", "config", "gcc2"),
             // Parts must not run into each other.
-            key(Flavour::Guest, "sourceconfig", "", "gcc"),
+            key(Flavour::Guest, "sourceconfig", "", "", "gcc"),
         ] {
             assert_ne!(base, other);
         }

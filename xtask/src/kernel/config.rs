@@ -35,7 +35,7 @@ impl Fragments {
             requests: BTreeMap::new(),
         };
         for folder in ["common", flavour.folder()] {
-            for file in fragment_files(&root.join(folder))? {
+            for file in files_with_extension(&root.join(folder), "config")? {
                 let text = fs::read_to_string(&file)
                     .with_context(|| format!("read {}", file.display()))?;
                 let shown = file.strip_prefix(paths::root()).unwrap_or(&file);
@@ -112,21 +112,23 @@ fn shown(setting: Option<&String>) -> &str {
     setting.map_or("off", String::as_str)
 }
 
-/// The `*.config` files of `folder`, in the order of their names.
-fn fragment_files(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The files of `folder` whose names end so, in the order of their names; there
+/// must be some.
+pub(super) fn files_with_extension(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let list = || format!("list {}", folder.display());
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).with_context(list)? {
         let path = entry.with_context(list)?.path();
-        if path
-            .extension()
-            .is_some_and(|extension| extension == "config")
-        {
+        if path.extension().is_some_and(|found| found == extension) {
             files.push(path);
         }
     }
     files.sort();
-    ensure!(!files.is_empty(), "no fragment in {}", folder.display());
+    ensure!(
+        !files.is_empty(),
+        "no .{extension} file in {}",
+        folder.display()
+    );
     Ok(files)
 }
 

@@ -1,7 +1,8 @@
-//! Reads the program headers of a 64-bit little-endian ELF file.
+//! The program headers of a 64-bit little-endian ELF file.
 
 use std::fs::File;
 use std::io::Read;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -10,16 +11,81 @@ use anyhow::{Context, Result, ensure};
 /// Bytes of the ELF file header (System V ABI, chapter 4).
 const FILE_HEADER: usize = 64;
 /// Bytes of one program header (System V ABI, chapter 5).
-const PROGRAM_HEADER: usize = 56;
+pub(super) const PROGRAM_HEADER: usize = 56;
 /// `p_type` of a segment that is loaded into memory.
 const PT_LOAD: u32 = 1;
-const PAGE: u64 = 4096;
+pub(super) const PAGE: u64 = 4096;
 
 /// A segment that is loaded into memory.
-struct Segment {
-    offset: u64,
-    physical_address: u64,
-    file_bytes: u64,
+#[derive(Clone, Debug)]
+pub(super) struct Segment {
+    pub(super) flags: u32,
+    pub(super) offset: u64,
+    pub(super) virtual_address: u64,
+    pub(super) physical_address: u64,
+    pub(super) file_bytes: u64,
+    pub(super) memory_bytes: u64,
+    pub(super) alignment: u64,
+}
+
+impl Segment {
+    /// Whether the segment with this header is loaded.
+    pub(super) fn is_loaded(header: &[u8]) -> bool {
+        header.starts_with(&PT_LOAD.to_le_bytes())
+    }
+
+    fn parse(header: &[u8]) -> Option<Self> {
+        let flags = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
+        Self::is_loaded(header).then(|| Self {
+            flags,
+            offset: u64_at(header, 8),
+            virtual_address: u64_at(header, 16),
+            physical_address: u64_at(header, 24),
+            file_bytes: u64_at(header, 32),
+            memory_bytes: u64_at(header, 40),
+            alignment: u64_at(header, 48),
+        })
+    }
+
+    /// The header, as [`parse`](Self::parse) reads it.
+    pub(super) fn header(&self) -> [u8; PROGRAM_HEADER] {
+        let mut header = [0; PROGRAM_HEADER];
+        header[..4].copy_from_slice(&PT_LOAD.to_le_bytes());
+        header[4..8].copy_from_slice(&self.flags.to_le_bytes());
+        let numbers = [
+            self.offset,
+            self.virtual_address,
+            self.physical_address,
+            self.file_bytes,
+            self.memory_bytes,
+            self.alignment,
+        ];
+        header[8..].copy_from_slice(numbers.map(u64::to_le_bytes).as_flattened());
+        header
+    }
+
+    /// A part of the segment, given by its distance from the start. It is as
+    /// long in memory as in the file.
+    pub(super) fn part(&self, range: Range<u64>, flags: u32) -> Self {
+        let len = range.end - range.start;
+        Self {
+            flags,
+            offset: self.offset + range.start,
+            virtual_address: self.virtual_address + range.start,
+            physical_address: self.physical_address + range.start,
+            file_bytes: len,
+            memory_bytes: len,
+            alignment: PAGE,
+        }
+    }
+
+    /// Its part of the file.
+    pub(super) fn bytes<'a>(&self, file: &'a [u8]) -> Result<&'a [u8]> {
+        let (start, len) = (self.offset as usize, self.file_bytes as usize);
+        file.get(start..)
+            .and_then(|rest| rest.get(..len))
+            .context("a segment lies outside its file")
+    }
 }
 
 /// Bytes of the file that are loaded into memory.
@@ -45,7 +111,8 @@ pub(super) fn check_mappable(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn segments(path: &Path) -> Result<Vec<Segment>> {
+/// The segments that are loaded.
+pub(super) fn segments(path: &Path) -> Result<Vec<Segment>> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let mut header = [0; FILE_HEADER];
     file.read_exact(&mut header)
@@ -55,26 +122,18 @@ fn segments(path: &Path) -> Result<Vec<Segment>> {
         "{} is not a 64-bit little-endian ELF file",
         path.display()
     );
-    let table = u64_at(&header, 32);
-    let count = u16::from_le_bytes([header[56], header[57]]);
-    let mut segments = Vec::new();
-    for index in 0..u64::from(count) {
-        let mut entry = [0; PROGRAM_HEADER];
-        file.read_exact_at(&mut entry, table + index * PROGRAM_HEADER as u64)
-            .with_context(|| format!("read the program headers of {}", path.display()))?;
-        if entry.starts_with(&PT_LOAD.to_le_bytes()) {
-            segments.push(Segment {
-                offset: u64_at(&entry, 8),
-                physical_address: u64_at(&entry, 24),
-                file_bytes: u64_at(&entry, 32),
-            });
-        }
-    }
-    Ok(segments)
+    let count = usize::from(u16::from_le_bytes([header[56], header[57]]));
+    let mut table = vec![0; count * PROGRAM_HEADER];
+    file.read_exact_at(&mut table, u64_at(&header, 32))
+        .with_context(|| format!("read the program headers of {}", path.display()))?;
+    Ok(table
+        .chunks_exact(PROGRAM_HEADER)
+        .filter_map(Segment::parse)
+        .collect())
 }
 
-/// The little-endian number at `offset` of a header of fixed size.
-fn u64_at(header: &[u8], offset: usize) -> u64 {
+/// The little-endian number at `offset` of a header that is long enough.
+pub(super) fn u64_at(header: &[u8], offset: usize) -> u64 {
     let mut bytes = [0; 8];
     bytes.copy_from_slice(&header[offset..offset + 8]);
     u64::from_le_bytes(bytes)

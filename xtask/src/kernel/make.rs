@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Flavour;
 use super::cache::{Build, Entry, Metadata};
 use super::config::Fragments;
-use super::source::Source;
+use super::segments;
+use super::{Flavour, Recipe};
 use crate::progress::Step;
 
 /// Variables given to every `make`. Time, user, host and build number would
@@ -46,22 +46,19 @@ pub(super) fn toolchain() -> Result<String> {
 }
 
 /// Builds from nothing, in `entry`'s scratch folder.
-pub(super) fn build(
-    flavour: Flavour,
-    source: &Source,
-    fragments: &Fragments,
-    entry: &Entry,
-) -> Result<Build> {
+pub(super) fn build(recipe: &Recipe, entry: &Entry) -> Result<Build> {
+    let flavour = recipe.flavour;
     let build = entry.scratch()?;
     let tree = Tree::new(&build.folder, entry.log())?;
-    source.unpack(&tree.source)?;
+    recipe.source.unpack(&tree.source)?;
+    recipe.patches.apply(&tree.source)?;
 
     let started = Instant::now();
     let step = Step::start(format!(
         "build the {flavour} kernel (log: {})",
         tree.log.display()
     ));
-    tree.configure(fragments)?;
+    tree.configure(&recipe.fragments)?;
     tree.make(&[flavour.target()])?;
     step.finish();
 
@@ -175,7 +172,11 @@ impl Tree {
             )?;
         }
         copy(&self.objects.join(".config"), &build.file("config"))?;
-        copy(&self.objects.join("System.map"), &build.file("System.map"))
+        copy(&self.objects.join("System.map"), &build.file("System.map"))?;
+        if flavour == Flavour::Guest {
+            segments::lay_out(&build.vmlinux(), &build.file("System.map"))?;
+        }
+        Ok(())
     }
 
     fn remove(self) -> Result<()> {

@@ -1,13 +1,16 @@
 //! Builds the two kernels: the microVM's and the emulated host's.
 //!
-//! Both come from one source tree ([`source`]) and from configuration
-//! fragments under `guest-kernel/` ([`config`]). A finished kernel is kept
+//! Both come from one source tree ([`source`]), and from configuration
+//! fragments ([`config`]) and patches ([`patches`]) under `guest-kernel/`. The
+//! guest's is then laid out for its loader ([`segments`]). A finished kernel is kept
 //! under a key made from everything that went into it ([`cache`]), so it is
 //! built once per machine, however many clones there are.
 mod cache;
 mod config;
 mod elf;
 mod make;
+mod patches;
+mod segments;
 mod source;
 
 use std::fmt;
@@ -17,6 +20,7 @@ use anyhow::{Result, ensure};
 
 use self::cache::Entry;
 use self::config::Fragments;
+use self::patches::Patches;
 use self::source::Source;
 
 /// The Debian packages that a build needs, the source itself excepted.
@@ -29,6 +33,7 @@ pub(crate) const PACKAGES: &[&str] = &[
     "libc6-dev",
     "libelf-dev",
     "make",
+    "patch",
     "perl",
     "tar",
     "xz-utils",
@@ -97,16 +102,28 @@ pub(crate) struct KernelImage {
     pub(crate) loaded_bytes: u64,
 }
 
+/// What a kernel is made from.
+struct Recipe {
+    flavour: Flavour,
+    source: Source,
+    patches: Patches,
+    fragments: Fragments,
+}
+
 /// Gives the kernel of `flavour`, from the cache or newly built.
 pub(crate) fn build(flavour: Flavour, options: Options) -> Result<KernelImage> {
-    let fragments = Fragments::load(flavour)?;
-    let source = Source::locate()?;
-    let entry = Entry::lock(flavour, &source, &fragments)?;
+    let recipe = Recipe {
+        flavour,
+        source: Source::locate()?,
+        patches: Patches::find(flavour)?,
+        fragments: Fragments::load(flavour)?,
+    };
+    let entry = Entry::lock(&recipe)?;
     match entry.image()? {
-        None => entry.publish(&make::build(flavour, &source, &fragments, &entry)?),
+        None => entry.publish(&make::build(&recipe, &entry)?),
         Some(image) if !options.verify => Ok(image),
         Some(image) => {
-            let again = make::build(flavour, &source, &fragments, &entry)?;
+            let again = make::build(&recipe, &entry)?;
             let differing = entry.differences(&again)?;
             ensure!(
                 differing.is_empty(),

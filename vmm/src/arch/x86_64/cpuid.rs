@@ -7,6 +7,7 @@ use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
 
 /// Bits of leaf 1.
 mod leaf1 {
+    pub(super) const ECX_VMX: u32 = 1 << 5;
     pub(super) const ECX_TSC_DEADLINE: u32 = 1 << 24;
     pub(super) const ECX_HYPERVISOR: u32 = 1 << 31;
     pub(super) const EDX_HTT: u32 = 1 << 28;
@@ -15,6 +16,7 @@ mod leaf1 {
 /// Bits of leaf `0x8000_0001`, ECX.
 mod leaf_80000001 {
     pub(super) const ECX_CMP_LEGACY: u32 = 1 << 1;
+    pub(super) const ECX_SVM: u32 = 1 << 2;
     pub(super) const ECX_PERF_CORE: u32 = 1 << 23;
 }
 
@@ -48,12 +50,14 @@ pub fn build(supported: &CpuId, vcpus: u8, tsc_deadline: bool) -> Vec<kvm_cpuid_
 }
 
 /// Leaves that read as zero in the guest: those that tell the host's topology
-/// (leaf 0xb is made anew), and performance counters, which cost and which tell
-/// a guest of others.
+/// (leaf 0xb is made anew), performance counters, which cost and which tell
+/// a guest of others, and SVM: a guest has no guests of its own, and KVM's code
+/// for those is not its to attack.
 fn is_hidden(function: u32) -> bool {
     const TOPOLOGY: [u32; 3] = [0xb, 0x1f, 0x8000_0026];
     const PERFORMANCE: [u32; 2] = [0xa, 0x8000_0022];
-    TOPOLOGY.contains(&function) || PERFORMANCE.contains(&function)
+    const SVM: u32 = 0x8000_000a;
+    TOPOLOGY.contains(&function) || PERFORMANCE.contains(&function) || function == SVM
 }
 
 /// Makes the table that of the vCPU with the given APIC id.
@@ -73,7 +77,7 @@ pub fn set_apic_id(entries: &mut [kvm_cpuid_entry2], apic_id: u8) {
 }
 
 fn set_features(entry: &mut kvm_cpuid_entry2, vcpus: u8, tsc_deadline: bool) {
-    entry.ecx |= leaf1::ECX_HYPERVISOR;
+    entry.ecx = entry.ecx & !leaf1::ECX_VMX | leaf1::ECX_HYPERVISOR;
     // KVM leaves this bit to the VMM, which knows whether the local APIC is
     // KVM's. With it the guest needs no other timer.
     if tsc_deadline {
@@ -93,7 +97,7 @@ fn set_intel_cache_sharing(entry: &mut kvm_cpuid_entry2, vcpus: u8) {
 }
 
 fn set_amd_features(entry: &mut kvm_cpuid_entry2, vcpus: u8) {
-    entry.ecx &= !leaf_80000001::ECX_PERF_CORE;
+    entry.ecx &= !(leaf_80000001::ECX_PERF_CORE | leaf_80000001::ECX_SVM);
     set_bit(&mut entry.ecx, leaf_80000001::ECX_CMP_LEGACY, vcpus > 1);
 }
 
@@ -210,6 +214,20 @@ mod tests {
                 .all(|e| e.edx == 3)
         );
         assert_eq!(find(&entries, 0x8000_001e, 0).eax, 3);
+    }
+
+    #[test]
+    fn guest_has_no_virtualization_of_its_own() {
+        let all = |function| kvm_cpuid_entry2 {
+            function,
+            ecx: u32::MAX,
+            ..Default::default()
+        };
+        let supported = [0x1, 0x8000_0001, 0x8000_000a].map(all);
+        let entries = build(&CpuId::from_entries(&supported).unwrap(), 1, true);
+        assert_eq!(find(&entries, 1, 0).ecx & 1 << 5, 0);
+        assert_eq!(find(&entries, 0x8000_0001, 0).ecx & 1 << 2, 0);
+        assert!(entries.iter().all(|entry| entry.function != 0x8000_000a));
     }
 
     #[test]

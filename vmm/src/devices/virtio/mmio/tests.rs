@@ -239,6 +239,15 @@ fn reset_drops_the_handler_before_the_device_is_reset() {
 }
 
 #[test]
+fn device_that_was_not_activated_is_not_reset() {
+    let mut driver = Driver::new();
+    driver.negotiate(VERSION_1);
+    driver.write(register::STATUS, READY_STATUS | status::DRIVER_OK);
+    driver.write(register::STATUS, 0);
+    assert!(driver.happenings.try_recv().is_err());
+}
+
+#[test]
 fn queue_that_makes_no_sense_needs_a_reset() {
     let spoil: [fn(&mut Driver); 5] = [
         |driver| driver.write(register::QUEUE_READY, 0),

@@ -9,6 +9,8 @@
 //! Activation turns the queue registers into queues and moves these into the
 //! device's handler on the event loop. From then on only a reset gets at them.
 
+use std::mem;
+
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use vmm_sys_util::eventfd::EventFd;
@@ -54,6 +56,8 @@ pub struct MmioTransport {
     driver_features: u64,
     queue_sel: u32,
     queues: Vec<QueueRegisters>,
+    /// Whether the device has been activated since its last reset.
+    active: bool,
     /// The handler of an active device.
     handler: Option<HandlerId>,
 }
@@ -78,6 +82,7 @@ impl MmioTransport {
             driver_features: 0,
             queue_sel: 0,
             queues,
+            active: false,
             handler: None,
         }
     }
@@ -207,6 +212,7 @@ impl MmioTransport {
             interrupt: self.wiring.interrupt.clone(),
         };
         let handler = self.device.activate(activation)?;
+        self.active = true;
         let added = self.wiring.event_loop.add(handler);
         // The loop is gone only when the microVM is being stopped.
         self.handler = added.ok();
@@ -237,7 +243,7 @@ impl MmioTransport {
             // Fails only when the loop is gone, and the handler with it.
             let _ = self.wiring.event_loop.remove(handler);
         }
-        if self.has(status::DRIVER_OK) {
+        if mem::take(&mut self.active) {
             self.device.reset();
         }
         self.wiring.interrupt.clear();

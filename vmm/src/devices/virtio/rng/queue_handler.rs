@@ -37,6 +37,9 @@ impl QueueHandler {
         let chains: Vec<_> = self.queue.iter(&self.memory)?.collect();
         for chain in chains {
             let head = chain.head_index();
+            if head >= self.queue.size() {
+                return Err(Error::InvalidDescriptorIndex);
+            }
             let written = fill(&self.memory, chain);
             self.queue.add_used(&self.memory, head, written)?;
         }

@@ -2,8 +2,11 @@
 //!
 //! All counters run modulo 2^32.
 
-/// Receive buffer of a connection for what the guest sends, in bytes.
-pub(super) const RECEIVE_BUFFER: u32 = 256 * 1024;
+/// Receive buffer of a connection for what the guest sends, in bytes. The
+/// socket's own buffer comes behind it. Two of the largest packets that Linux
+/// sends: while the host takes in one, the next is on its way. All streams that
+/// there may be can pin 64 MiB between them.
+pub(super) const RECEIVE_BUFFER: u32 = 128 * 1024;
 
 /// The guest is told of freed space once it is this much, in bytes: often
 /// enough that a sender never has to wait for it, seldom enough that it does

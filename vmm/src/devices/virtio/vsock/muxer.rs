@@ -16,7 +16,7 @@ use super::stream::HangUp;
 
 /// Most streams at a time, those included whose program on the host has not
 /// said yet what it wants.
-pub(super) const MAX_STREAMS: usize = 1024;
+pub(super) const MAX_STREAMS: usize = 512;
 
 /// The first port of the host that connections to the guest come from. Those
 /// below are for programs on the host to serve.
@@ -211,7 +211,7 @@ impl Muxer {
                 Ok(None) => return,
                 // Out of descriptors or memory: again when some are free.
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection to the guest");
+                    log::warn!("cannot accept a connection to the guest: {error}");
                     self.accept_failed = true;
                     return;
                 }
@@ -235,7 +235,7 @@ impl Muxer {
             }
             Ok(None) => self.slot_freed(),
             Err(error) => {
-                tracing::debug!(%error, "no connection to the guest");
+                log::debug!("no connection to the guest: {error}");
                 self.slot_freed();
             }
         }
@@ -255,7 +255,10 @@ impl Muxer {
                 self.insert(token, ports, Connection::accepting(stream, request));
             }
             Err(error) => {
-                tracing::debug!(port = ports.host, %error, "the guest's connection is refused");
+                log::debug!(
+                    "the guest's connection to port {} is refused: {error}",
+                    ports.host
+                );
                 self.resets.push(ports);
             }
         }
@@ -281,7 +284,7 @@ impl Muxer {
         match route.connection.handle(packet) {
             Ok(()) => self.settle(token),
             Err(violation) => {
-                tracing::debug!(error = %violation, "resetting a connection");
+                log::debug!("resetting a connection: {violation}");
                 self.reset(token);
             }
         }
@@ -305,7 +308,7 @@ impl Muxer {
             route.watches_writes = waits;
             let stream = route.connection.stream();
             if let Err(error) = self.poller.watch_writes(stream, token, waits) {
-                tracing::warn!(%error, "cannot watch a stream");
+                log::warn!("cannot watch a stream: {error}");
                 self.reset(token);
             }
         }

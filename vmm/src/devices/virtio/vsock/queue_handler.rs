@@ -162,10 +162,7 @@ impl QueueHandler {
 
     /// Stops until the driver resets the device.
     fn fail(&mut self, error: &HandlerError, ops: &mut EventOps) {
-        tracing::warn!(
-            error = error as &dyn std::error::Error,
-            "vsock needs a reset"
-        );
+        log::warn!("vsock needs a reset: {}", crate::with_causes(error));
         for (fd, event) in self.sources() {
             // It fails for what was never added.
             let _ = ops.remove(Events::with_data_raw(fd, event, EventSet::IN));

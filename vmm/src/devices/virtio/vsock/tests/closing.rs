@@ -117,14 +117,26 @@ fn guest_gets_all_that_was_written_before_host_closed() {
     assert_eq!(driver.streams(), 0);
 }
 
+/// Writes until nobody has room for more: neither the host's socket, which is
+/// not read, nor the device.
+fn write_all_there_is_room_for(socket: &mut Socket, driver: &mut Driver) -> Vec<u8> {
+    let mut written = Vec::new();
+    while socket.credit() > 0 {
+        let data = pattern(socket.credit().min(1 << 16) as usize);
+        socket.write(driver, &data);
+        written.extend(data);
+        while let Some(packet) = driver.inbox.pop_front() {
+            socket.learn(&packet);
+        }
+    }
+    written
+}
+
 #[test]
 fn host_gets_all_that_guest_wrote_before_it_closed() {
     let mut driver = Driver::new();
     let (mut socket, mut stream) = connect_to_host(&mut driver, 5000);
-    let data = pattern(socket.credit() as usize);
-    for chunk in data.chunks(1 << 16) {
-        socket.write(&mut driver, chunk);
-    }
+    let data = write_all_there_is_room_for(&mut socket, &mut driver);
     socket.shut_down(&mut driver, RECEIVE | SEND);
     // Not before all of it is written.
     driver.assert_no_reset();
@@ -137,10 +149,7 @@ fn host_gets_all_that_guest_wrote_before_it_closed() {
 fn host_gets_all_even_if_guest_grows_tired_of_waiting() {
     let mut driver = Driver::new();
     let (mut socket, mut stream) = connect_to_host(&mut driver, 5000);
-    let data = pattern(socket.credit() as usize);
-    for chunk in data.chunks(1 << 16) {
-        socket.write(&mut driver, chunk);
-    }
+    let data = write_all_there_is_room_for(&mut socket, &mut driver);
     socket.shut_down(&mut driver, RECEIVE | SEND);
     socket.send(&mut driver, Op::Reset);
     driver.inbox.clear();
@@ -201,13 +210,7 @@ fn host_that_does_not_read_stops_the_guest_writing() {
 fn guest_gets_credit_back_for_what_nobody_will_read() {
     let mut driver = Driver::new();
     let (mut socket, stream) = connect_to_host(&mut driver, 5000);
-    while socket.credit() > 0 {
-        let len = socket.credit().min(1 << 16) as usize;
-        socket.write(&mut driver, &pattern(len));
-        while let Some(packet) = driver.inbox.pop_front() {
-            socket.learn(&packet);
-        }
-    }
+    write_all_there_is_room_for(&mut socket, &mut driver);
     drop(stream);
     assert_eq!(socket.read_shutdown(&mut driver), RECEIVE | SEND);
     assert_eq!(socket.device_fwd_cnt, socket.tx_cnt);

@@ -5,112 +5,26 @@
 //! sink did not take, and reads on only when that is gone. A slow reader so
 //! slows down its own process, and nobody else.
 
+mod flow;
+
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use bulkhead_protocol::{StreamKind, WindowSize};
 use rustix::event::epoll::EventFlags;
-use rustix::io::{Errno, ioctl_fionread};
+use rustix::io::ioctl_fionread;
 use rustix::net::{Shutdown, shutdown, sockopt::socket_error};
 use rustix::termios::tcsetwinsize;
 
 use crate::child::window_size;
 use crate::event::{Poller, StreamIndex, Token, Watched};
+use flow::{Flow, Moved, Read, read_some};
 
 /// Most that is read at once, and so most that a direction ever holds.
 pub(crate) const BUFFER_LEN: usize = 64 << 10;
 
 /// More than a terminal can hold (a few pages in the kernel's buffers).
 const TERMINAL_REST: usize = 64 << 10;
-
-/// One direction: bytes that were read and not yet written, and whether more
-/// will come.
-#[derive(Debug, Default)]
-struct Flow {
-    pending: Vec<u8>,
-    written: usize,
-    source_open: bool,
-}
-
-/// What became of an attempt to move bytes.
-#[derive(Debug, PartialEq, Eq)]
-enum Moved {
-    /// As far as possible for now.
-    Some,
-    /// The sink takes no more, ever.
-    SinkClosed,
-}
-
-impl Flow {
-    fn is_empty(&self) -> bool {
-        self.written == self.pending.len()
-    }
-
-    /// Whether nothing is left to do.
-    fn is_over(&self) -> bool {
-        self.is_empty() && !self.source_open
-    }
-
-    fn wants_to_read(&self) -> bool {
-        self.is_empty() && self.source_open
-    }
-
-    /// Writes what is pending or, if nothing is, `fresh`, and keeps the rest.
-    fn write(&mut self, sink: impl AsFd, fresh: &[u8]) -> Moved {
-        let pending = if self.is_empty() {
-            fresh
-        } else {
-            &self.pending[self.written..]
-        };
-        let Ok(n) = write_some(sink, pending) else {
-            return Moved::SinkClosed;
-        };
-        if self.is_empty() {
-            (self.pending, self.written) = (fresh[n..].to_vec(), 0);
-        } else {
-            self.written += n;
-        }
-        if self.is_empty() {
-            // Given back: most streams are idle most of the time.
-            self.pending = Vec::new();
-            self.written = 0;
-        }
-        Moved::Some
-    }
-
-    /// Gives up: nothing is pending, and nothing will come.
-    fn close(&mut self) {
-        *self = Self::default();
-    }
-}
-
-/// As many bytes as a sink takes now, which may be none.
-fn write_some(sink: impl AsFd, bytes: &[u8]) -> Result<usize, Errno> {
-    if bytes.is_empty() {
-        return Ok(0);
-    }
-    match rustix::io::write(sink, bytes) {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        other => other,
-    }
-}
-
-/// What a source had.
-enum Read {
-    Bytes(usize),
-    Nothing,
-    End,
-}
-
-fn read_some(source: impl AsFd, buffer: &mut [u8]) -> Read {
-    match rustix::io::read(source, buffer) {
-        Ok(0) => Read::End,
-        Ok(n) => Read::Bytes(n),
-        Err(Errno::AGAIN | Errno::INTR) => Read::Nothing,
-        // A terminal says so (EIO) when no process has it open any more.
-        Err(_) => Read::End,
-    }
-}
 
 /// A standard stream of a process.
 #[derive(Debug)]
@@ -127,6 +41,8 @@ pub(crate) struct Stream {
     inbound: Flow,
     /// The process has ended, and this many bytes of its own are left at most.
     rest: Option<usize>,
+    /// What a terminal that is still to come will be resized to.
+    size: Option<WindowSize>,
 }
 
 impl Stream {
@@ -146,16 +62,13 @@ impl Stream {
             socket: Some(Watched::new(socket, Token::StreamSocket(process, index))),
             connecting: true,
             local: local.map(|fd| Watched::new(fd, Token::StreamLocal(process, index))),
-            outbound: Flow {
-                pending: vec![kind as u8],
-                written: 0,
-                source_open: kind != StreamKind::Stdin,
-            },
-            inbound: Flow {
-                source_open: matches!(kind, StreamKind::Stdin | StreamKind::Terminal),
-                ..Flow::default()
-            },
+            outbound: Flow::new(vec![kind as u8], kind != StreamKind::Stdin),
+            inbound: Flow::new(
+                Vec::new(),
+                matches!(kind, StreamKind::Stdin | StreamKind::Terminal),
+            ),
             rest: None,
+            size: None,
         }
     }
 
@@ -170,16 +83,21 @@ impl Stream {
 
     /// Takes the master side of the process's terminal.
     pub(crate) fn set_terminal(&mut self, master: OwnedFd) {
+        if let Some(size) = self.size.take() {
+            // A terminal of the size that it started with is better than none.
+            let _ = tcsetwinsize(&master, window_size(size));
+        }
         let token = Token::StreamLocal(self.process, self.index);
         self.local = Some(Watched::new(master, token));
     }
 
-    /// Sets the size of the terminal.
-    pub(crate) fn resize(&self, size: WindowSize) -> io::Result<()> {
+    /// Sets the size of the terminal, now or when it comes.
+    pub(crate) fn resize(&mut self, size: WindowSize) -> io::Result<()> {
         match &self.local {
-            Some(master) => Ok(tcsetwinsize(master, window_size(size))?),
-            None => Ok(()),
+            Some(master) => tcsetwinsize(master, window_size(size))?,
+            None => self.size = Some(size),
         }
+        Ok(())
     }
 
     /// Whether all that the process wrote has been handed over, or nobody is
@@ -345,6 +263,8 @@ mod tests {
 
     use proptest::prelude::*;
     use rustix::pipe::{PipeFlags, pipe_with};
+    use rustix::pty::{OpenptFlags, openpt};
+    use rustix::termios::tcgetwinsize;
 
     use super::*;
 
@@ -466,6 +386,20 @@ mod tests {
         fixture.host.shutdown(std::net::Shutdown::Write).unwrap();
         fixture.advance();
         assert!(fixture.stream.is_over());
+    }
+
+    #[test]
+    fn a_terminal_has_the_size_that_was_asked_for_before_it_came() {
+        let (_host, guest) = UnixStream::pair().unwrap();
+        let mut stream = Stream::new(StreamKind::Terminal, 1, 0, guest.into(), None);
+        let size = |rows, columns| WindowSize { rows, columns };
+        stream.resize(size(1, 2)).unwrap();
+        stream.resize(size(3, 4)).unwrap();
+        let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        let same = rustix::io::dup(&master).unwrap();
+        stream.set_terminal(master);
+        let set = tcgetwinsize(same).unwrap();
+        assert_eq!((set.ws_row, set.ws_col), (3, 4));
     }
 
     #[test]
