@@ -14,7 +14,7 @@ pub fn plan_container(config: &Json) -> bool {
     let Ok(plan) = ContainerPlan::new(&config) else {
         return false;
     };
-    for write in &plan.cgroup_writes {
+    for write in &plan.cgroup.writes {
         assert!(!write.file.contains('/') && !write.file.starts_with("cgroup."));
     }
     for sysctl in &plan.sysctls {

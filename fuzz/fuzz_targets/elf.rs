@@ -26,8 +26,7 @@ fuzz_target!(|file: &[u8]| {
         return;
     };
     let programs = range(file, &header.program_headers);
-    let sections = range(file, &header.section_headers);
-    let Ok(plan) = header.plan(&programs, &sections, FILE_LEN, RAM_END) else {
+    let Ok(plan) = header.plan(&programs, FILE_LEN, RAM_END) else {
         return;
     };
     assert!((HIGH_MEMORY.0..plan.end).contains(&plan.entry));
