@@ -1,7 +1,7 @@
 //! The file system device, whose backend answers what it likes.
 #![no_main]
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::LazyLock;
@@ -21,8 +21,10 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 /// An answer of the backend.
 #[derive(Arbitrary, Debug)]
 enum Answer<'a> {
-    /// To a certain request of those that are made, with a number.
-    Number { request: u8, number: u64 },
+    /// To the next request that waits for one, with a number.
+    Number(u64),
+    /// The same, saying that all went well.
+    Done,
     /// With any header.
     Any {
         request: u32,
@@ -34,21 +36,26 @@ enum Answer<'a> {
     Bytes(Chunk<'a>),
 }
 
-/// Requests that are answered with a number: features, protocol features,
-/// acknowledged enabling, and where a queue was stopped.
-const REQUESTS: [u32; 4] = [1, 15, 18, 11];
+/// Requests that wait for an answer, in their order: features, protocol features,
+/// start, stop, and where each queue was stopped.
+const REQUESTS: [u32; 6] = [1, 15, 18, 18, 11, 11];
 /// Flags of an answer: version 1.
 const ANSWER: u32 = 1 | 4;
 
 impl Answer<'_> {
-    fn write(&self, stream: &mut UnixStream) -> std::io::Result<()> {
+    /// Writes what is the answer to a request.
+    fn write(&self, request: u32, stream: &mut UnixStream) -> io::Result<()> {
         let mut bytes = Vec::new();
         let mut header =
             |words: [u32; 3]| bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
         match *self {
-            Answer::Number { request, number } => {
-                header([REQUESTS[usize::from(request) % REQUESTS.len()], ANSWER, 8]);
+            Answer::Number(number) => {
+                header([request, ANSWER, 8]);
                 bytes.extend(number.to_le_bytes());
+            }
+            Answer::Done => {
+                header([request, ANSWER, 8]);
+                bytes.extend([0; 8]);
             }
             Answer::Any {
                 request,
@@ -68,8 +75,8 @@ impl Answer<'_> {
 fuzz_target!(|answers: Script<Answer<'_>>| {
     static MEMORY: LazyLock<GuestMemory> = LazyLock::new(|| memory::allocate(2 << 20).unwrap());
     let (ours, mut backend) = UnixStream::pair().unwrap();
-    for answer in &answers.0 {
-        answer.write(&mut backend).unwrap();
+    for (answer, request) in answers.0.iter().zip(REQUESTS) {
+        answer.write(request, &mut backend).unwrap();
     }
     // What is not answered is not waited for.
     backend.shutdown(Shutdown::Write).unwrap();
