@@ -26,6 +26,8 @@ const MEMORY_LEN: usize = 1 << 16;
 /// Offsets of registers (virtio 1.3, 4.2.2).
 mod register {
     pub const MAGIC: u64 = 0x000;
+    pub const DEVICE_FEATURES: u64 = 0x010;
+    pub const DEVICE_FEATURES_SEL: u64 = 0x014;
     pub const DRIVER_FEATURES: u64 = 0x020;
     pub const DRIVER_FEATURES_SEL: u64 = 0x024;
     pub const QUEUE_SEL: u64 = 0x030;
@@ -62,9 +64,11 @@ enum Step<'a> {
         index: u8,
         value: u32,
     },
-    /// All of the negotiation before the queues.
+    /// All of the negotiation before the queues, with features that are on offer,
+    /// mostly.
     Negotiate {
         features: u32,
+        chance: u8,
     },
     Queue {
         index: u8,
@@ -73,12 +77,15 @@ enum Step<'a> {
         driver: u64,
         device: u64,
     },
-    /// The same, with addresses that are good.
-    GoodQueue {
-        index: u8,
+    /// All queues but one, with addresses that are good.
+    GoodQueues {
+        but: u8,
     },
     Start,
-    Reset,
+    /// Once in a while.
+    Reset {
+        chance: u8,
+    },
     Memory {
         address: u16,
         bytes: Chunk<'a>,
@@ -157,7 +164,15 @@ impl Driver {
                 bytes: Chunk(bytes),
             } => self.transport.write(offset, bytes),
             Step::Register { index, value } => self.write(u64::from(index) * 4, value),
-            Step::Negotiate { features } => self.negotiate(features),
+            Step::Negotiate { features, chance } => {
+                self.write(register::DEVICE_FEATURES_SEL, 0);
+                let offered = self.read(register::DEVICE_FEATURES);
+                self.negotiate(if chance < 32 {
+                    features
+                } else {
+                    features & offered
+                });
+            }
             Step::Queue {
                 index,
                 size,
@@ -165,15 +180,21 @@ impl Driver {
                 driver,
                 device,
             } => self.set_up(index, size, [desc, driver, device]),
-            Step::GoodQueue { index } => {
-                let base = u64::from(index % 4) * 0x4000;
-                self.set_up(index % 4, 16, [base, base + 0x1000, base + 0x2000]);
+            Step::GoodQueues { but } => {
+                for index in (0..4).filter(|&index| index != but) {
+                    let base = u64::from(index) * 0x4000;
+                    self.set_up(index, 4, [base, base + 0x1000, base + 0x2000]);
+                }
             }
             Step::Start => self.write(
                 register::STATUS,
                 ACKNOWLEDGE_DRIVER | FEATURES_OK | DRIVER_OK,
             ),
-            Step::Reset => self.reset(),
+            Step::Reset { chance } => {
+                if chance < 64 {
+                    self.reset();
+                }
+            }
             Step::Memory {
                 address,
                 bytes: Chunk(bytes),
@@ -224,12 +245,11 @@ impl Driver {
 
     /// Notifies a queue, and lets the device work.
     fn kick(&mut self, index: u8) {
-        if let Some(kick) = self.kicks.get(usize::from(index)) {
-            kick.write(1).unwrap();
-            // Sources have their turns in the order in which they became ready.
-            let nothing = event_loop().add(Box::new(Nothing)).unwrap();
-            event_loop().remove(nothing).unwrap();
-        }
+        let index = usize::from(index) % self.kicks.len();
+        self.kicks[index].write(1).unwrap();
+        // Sources have their turns in the order in which they became ready.
+        let nothing = event_loop().add(Box::new(Nothing)).unwrap();
+        event_loop().remove(nothing).unwrap();
     }
 
     fn reset(&mut self) {
