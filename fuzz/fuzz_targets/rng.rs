@@ -36,13 +36,12 @@ enum Step<'a> {
 
 fuzz_target!(|steps: Script<Step<'_>>| {
     let memory = GuestMemory::from_ranges(&[(GuestAddress(0), MEMORY_LEN as usize)]).unwrap();
-    let interrupt = Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap());
     let mut ring = Ring::new(0, QUEUE_SIZE);
     let activation = Activation {
         memory: memory.clone(),
         features: 0,
         queues: vec![ring.queue()],
-        interrupt: interrupt.clone(),
+        interrupt: Interrupt::new(EventFd::new(EFD_NONBLOCK).unwrap()),
     };
     let mut events: EventManager<Handler> = EventManager::new().unwrap();
     events.add_subscriber(Rng.activate(activation).unwrap());

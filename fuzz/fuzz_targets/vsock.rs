@@ -98,7 +98,7 @@ impl World {
                     ..self.header(op, connection)
                 };
                 let data = vec![flags; usize::from(len)];
-                for _ in 0..if chance < 64 { BURST } else { 1 } {
+                for _ in 0..if chance < 16 { BURST } else { 1 } {
                     self.guest.send(header, &data, cuts);
                     self.guest.run();
                 }
