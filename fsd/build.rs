@@ -1,27 +1,21 @@
 //! Compiles the system call filter, so that starting the server costs no more
-//! than installing them.
+//! than installing it.
 
-use std::fs::{self, File};
 use std::path::Path;
+use std::{env, error, fs};
 
 use seccompiler::{BpfProgram, sock_filter};
 
 const POLICY: &str = "seccomp/fsd.json";
 
-fn main() {
+fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-changed={POLICY}");
     println!("cargo::rerun-if-changed=build.rs");
-    let policy = File::open(POLICY).expect("the policy is part of the sources");
-    let arch = std::env::var("CARGO_CFG_TARGET_ARCH").expect("set by Cargo");
-    let arch = arch
-        .as_str()
-        .try_into()
-        .expect("seccompiler knows the architecture");
-    let programs = seccompiler::compile_from_json(policy, arch).expect("the policy is valid");
-    let program = [refuse_clone3(), programs["server"].clone()].concat();
-    let out = std::env::var("OUT_DIR").expect("set by Cargo");
-    fs::write(Path::new(&out).join("server.bpf"), encode(&program))
-        .expect("the output directory is writable");
+    let policy = bulkhead_seccomp::compile(Path::new(POLICY), "server")?;
+    let program = [refuse_clone3(), policy].concat();
+    let code = bulkhead_seccomp::constant("SERVER", &program);
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("seccomp.rs"), code)?;
+    Ok(())
 }
 
 /// Answers `clone3` as an old kernel would, and goes on with what follows. A
@@ -41,15 +35,4 @@ fn refuse_clone3() -> BpfProgram {
         // BPF_RET | BPF_K
         instruction(0x06, 0, 0, SECCOMP_RET_ERRNO | ENOSYS),
     ]
-}
-
-/// Instructions as the kernel lays them out: `struct sock_filter`.
-fn encode(program: &BpfProgram) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for instruction in program {
-        bytes.extend(instruction.code.to_ne_bytes());
-        bytes.extend([instruction.jt, instruction.jf]);
-        bytes.extend(instruction.k.to_ne_bytes());
-    }
-    bytes
 }

@@ -13,7 +13,9 @@ mod event;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod guest;
+mod network;
 mod plan;
+mod processes;
 mod stdio;
 mod stream;
 #[allow(unsafe_code)]

@@ -17,6 +17,7 @@
 #![deny(unsafe_code)]
 
 mod exports;
+mod id_map;
 mod privileges;
 mod seccomp;
 mod server;
@@ -25,6 +26,7 @@ mod sys;
 use std::os::unix::net::UnixListener;
 
 pub use exports::{Export, ExportError};
+pub use id_map::{IdMap, IdRange};
 pub use privileges::PrivilegeError;
 pub use server::ServeError;
 

@@ -60,7 +60,11 @@ pub(crate) fn reduce() -> Result<(), PrivilegeError> {
         .map_err(PrivilegeError::drop("capabilities"))?
         .permitted;
     if present.contains(CapabilitySet::SETGID) {
-        thread::set_thread_groups(&[]).map_err(PrivilegeError::drop("supplementary groups"))?;
+        match thread::set_thread_groups(&[]) {
+            // In a user namespace of a user other than root: they are the user's own.
+            Ok(()) | Err(rustix::io::Errno::PERM) => {}
+            Err(errno) => return Err(PrivilegeError::drop("supplementary groups")(errno)),
+        }
     }
     if present.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(NEEDED).iter() {

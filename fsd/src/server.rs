@@ -88,9 +88,11 @@ fn config(view: View, guest_fd_limit: u64) -> Config {
     Config {
         entry_timeout: VALIDITY,
         attr_timeout: VALIDITY,
-        // Close-to-open consistency with whoever else uses the files; what
-        // the guest writes goes through to the host at once.
-        cache_policy: CachePolicy::Auto,
+        // What the guest has read it keeps, as long as size and time of change are what they
+        // were, which it asks for when they are no longer valid: as bounded as names and
+        // attributes are, and it needs not read a file again each time it is opened.
+        // What it writes goes through to the host at once.
+        cache_policy: CachePolicy::Always,
         writeback: false,
         allow_mmap: true,
         root_dir: "/".to_owned(),

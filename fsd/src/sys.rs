@@ -1,10 +1,12 @@
-//! The two system calls that have no safe wrapper yet.
+//! System calls that have no safe wrapper yet.
 
 #![allow(unsafe_code)]
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
+use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::UnshareFlags;
 
 /// Moves the process into new namespaces.
@@ -23,13 +25,33 @@ pub(crate) fn add_mount_attributes(
     attributes: u64,
     recursive: bool,
 ) -> io::Result<()> {
-    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     let change = libc::mount_attr {
         attr_set: attributes,
         attr_clr: 0,
         propagation: 0,
         userns_fd: 0,
     };
+    change_mount(mount, &change, recursive)
+}
+
+/// Has the mount, and those below it if `recursive`, show ids as the user namespace maps
+/// them.
+pub(crate) fn map_mount_ids(
+    mount: impl AsFd,
+    namespace: &OwnedFd,
+    recursive: bool,
+) -> io::Result<()> {
+    let change = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace.as_raw_fd().cast_unsigned().into(),
+    };
+    change_mount(mount, &change, recursive)
+}
+
+fn change_mount(mount: impl AsFd, change: &libc::mount_attr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is a valid C string, and `change` outlives the call,
     // which reads as many bytes of it as it is told.
     let result = unsafe {
@@ -38,8 +60,8 @@ pub(crate) fn add_mount_attributes(
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const change,
-            size_of_val(&change),
+            std::ptr::from_ref(change),
+            size_of_val(change),
         )
     };
     if result == 0 {
@@ -47,4 +69,60 @@ pub(crate) fn add_mount_attributes(
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// A process that does nothing, in a user namespace of its own; it ends when dropped.
+#[derive(Debug)]
+pub(crate) struct UserNamespaceProcess {
+    pid: Pid,
+}
+
+impl UserNamespaceProcess {
+    /// Starts it. The calling process must have a single thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let (ready, child) = UnixStream::pair()?;
+        // SAFETY: there is one thread, so that no lock can be held by another one; the
+        // child makes system calls only, and does not return.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => wait_in_user_namespace(&child),
+            pid => {
+                let process = Self {
+                    pid: Pid::from_raw(pid).expect("pids are positive"),
+                };
+                drop(child);
+                match (&ready).read(&mut [0])? {
+                    0 => Err(io::Error::other("cannot enter a new user namespace")),
+                    _ => Ok(process),
+                }
+            }
+        }
+    }
+
+    /// Its id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+}
+
+impl Drop for UserNamespaceProcess {
+    fn drop(&mut self) {
+        // It is a child, so that neither can fail.
+        let _ = rustix::process::kill_process(self.pid, Signal::KILL);
+        let _ = rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+    }
+}
+
+fn wait_in_user_namespace(ready: &UnixStream) -> ! {
+    // What is left over if the parent dies first.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    if unshare(UnshareFlags::NEWUSER).is_ok() {
+        let _ = rustix::io::write(ready, &[1]);
+        loop {
+            // SAFETY: no memory is passed.
+            unsafe { libc::pause() };
+        }
+    }
+    // SAFETY: it does not return, and touches no memory.
+    unsafe { libc::_exit(1) }
 }

@@ -24,10 +24,19 @@ enum Message<'a> {
     Bytes(Chunk<'a>),
 }
 
-fn documents() -> [Value; 6] {
+fn documents() -> [Value; 8] {
     let stamps = json!({ "started_tsc": 5_000_000_000_u64, "ready_tsc": 5_001_000_000_u64 });
     let status = json!({ "state": "running", "pid": 7, "exit": { "signal": 9 } });
     let error = json!({ "kind": "command-not-found", "message": "no such file" });
+    let level = json!({ "current": 1, "peak": 2, "max": null });
+    let device = json!({ "major": 8, "minor": 0, "counts": { "rbytes": 5 } });
+    let usage = json!({
+        "cpu": { "usage_usec": 5 }, "memory": level, "swap": level, "memory_stat": {},
+        "memory_events": { "oom_kill": 0 }, "tasks": level, "io": [device],
+    });
+    let process = json!({
+        "pid": 7, "parent": 1, "uid": 0, "cpu_ms": 3, "age_s": 4, "terminal": 0, "command": "sh",
+    });
     [
         json!({ "version": VERSION, "kernel_release": "6.12.0", "stamps": stamps }),
         json!({ "id": 1, "result": { "Ok": { "created": { "pid": 7 } } } }),
@@ -35,6 +44,8 @@ fn documents() -> [Value; 6] {
         json!({ "id": 3, "result": { "Ok": { "exited": { "code": 0 } } } }),
         json!({ "id": 17, "result": { "Ok": { "status": status } } }),
         json!({ "id": 2, "result": { "Err": error } }),
+        json!({ "id": 1, "result": { "Ok": { "usage": usage } } }),
+        json!({ "id": 1, "result": { "Ok": { "processes": [process] } } }),
     ]
 }
 

@@ -12,7 +12,9 @@
 pub mod frame;
 mod json;
 mod message;
+mod network;
 pub mod ports;
+mod usage;
 
 pub use json::Json;
 pub use message::{
@@ -20,6 +22,8 @@ pub use message::{
     ProcessId, RemoteError, Reply, Request, RequestBody, Response, Stamps, Stdio, StreamKind,
     WindowSize,
 };
+pub use network::{Address, Interface, Neighbour, Network, Route};
+pub use usage::{DeviceUsage, Level, ProcessInfo, Usage};
 
 /// Version of the protocol; the agent and the runtime are built together, so
 /// anything but equality is an installation error.

@@ -1,8 +1,10 @@
 //! The requests a client sends to the agent, and what the agent answers.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
-use crate::Json;
+use crate::{Json, Network, ProcessInfo, Usage};
 
 /// The agent's first frame on every connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +40,8 @@ pub struct Request {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestBody {
+    /// Sets up the guest's network devices. Answered by [`Response::Done`].
+    Network(Box<Network>),
     /// Prepares a container and its init process, which waits for
     /// [`Start`](Self::Start). Answered by [`Response::Created`].
     Create(Box<CreateContainer>),
@@ -75,6 +79,33 @@ pub enum RequestBody {
     },
     /// Asks for a container's state. Answered by [`Response::Status`].
     Status {
+        /// The container.
+        container: String,
+    },
+    /// Stops all processes of a container, or lets them go on. Answered by
+    /// [`Response::Done`] once it is so.
+    Freeze {
+        /// The container.
+        container: String,
+        /// Whether they are to stand still.
+        frozen: bool,
+    },
+    /// Changes a container's limits. Answered by [`Response::Done`].
+    Limit {
+        /// The container.
+        container: String,
+        /// An object like the configuration's `linux.resources`; what is absent
+        /// stays as it is.
+        resources: Json,
+    },
+    /// Asks what a container uses. Answered by [`Response::Usage`].
+    Usage {
+        /// The container.
+        container: String,
+    },
+    /// Asks which processes there are in a container. Answered by
+    /// [`Response::Processes`].
+    Processes {
         /// The container.
         container: String,
     },
@@ -129,6 +160,10 @@ pub struct ExecProcess {
     pub seccomp_filter: Option<Vec<u8>>,
     /// Standard streams of the process.
     pub stdio: Stdio,
+    /// A cgroup below the container's that it is to run in, as a path; `None` for the
+    /// one that the container's init is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
 }
 
 /// Names a process: a container's init, or one that an `exec` added.
@@ -241,6 +276,10 @@ pub enum Response {
     Exited(ExitStatus),
     /// A container's state.
     Status(ContainerStatus),
+    /// What a container uses.
+    Usage(Box<Usage>),
+    /// A container's processes.
+    Processes(Vec<ProcessInfo>),
 }
 
 /// How a process ended.

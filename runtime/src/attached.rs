@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use bulkhead_protocol::{
-    ExitStatus, Hello, ProcessId, RemoteError, Reply, RequestBody, Response, WindowSize,
+    ExitStatus, Hello, Network, ProcessId, RemoteError, Reply, RequestBody, Response, WindowSize,
 };
 
 use crate::agent::{AgentError, Connection, Message};
@@ -21,6 +21,7 @@ pub(crate) const LAST_OUTPUT_GRACE: Duration = Duration::from_secs(5);
 
 /// Request ids. Whatever is answered to a higher one is of no interest.
 mod request {
+    pub(super) const NETWORK: u64 = 0;
     pub(super) const CREATE: u64 = 1;
     pub(super) const START: u64 = 2;
     pub(super) const WAIT: u64 = 3;
@@ -122,7 +123,16 @@ impl Attached {
 
     /// Asks for the container, and to be told when its process ends. Its
     /// start, too, if `start`: all in one go, so that nothing is waited for.
-    pub(crate) fn create(&mut self, body: RequestBody, start: bool) -> Result<(), AgentError> {
+    pub(crate) fn create(
+        &mut self,
+        network: Option<Box<Network>>,
+        body: RequestBody,
+        start: bool,
+    ) -> Result<(), AgentError> {
+        if let Some(network) = network {
+            self.agent
+                .send(request::NETWORK, RequestBody::Network(network))?;
+        }
         self.begin(request::CREATE, body)?;
         if start {
             let container = self.process.container.clone();
@@ -242,6 +252,7 @@ impl Attached {
         }
         match (reply.id, reply.result) {
             (_, Err(error)) => Ok(Some(Progress::Refused(error))),
+            (request::NETWORK, Ok(Response::Done)) => Ok(None),
             (request::CREATE, Ok(Response::Created { .. })) => Ok(Some(Progress::Created)),
             (request::START, Ok(Response::Started { exec_tsc, .. })) => {
                 Ok(Some(Progress::Started { exec_tsc }))

@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hooks, Process, Spec};
+use oci_spec::runtime::{Capability, Hooks, Process, Spec};
+use serde::Deserialize;
+use serde_json::Value;
 
 /// Longest `config.json`, in bytes: it must fit in one frame to the agent.
 const MAX_CONFIG_LEN: u64 = bulkhead_protocol::frame::MAX_LEN as u64 / 2;
@@ -69,14 +71,6 @@ pub(crate) enum BundleError {
         /// What it lacks.
         what: &'static str,
     },
-    /// The configuration asks for what a container in a microVM cannot have.
-    #[error("{} asks for {what}, which is not supported", path.display())]
-    Unsupported {
-        /// The file.
-        path: PathBuf,
-        /// What it asks for.
-        what: &'static str,
-    },
     /// The root file system is not there, or not in reach.
     #[error("cannot use the root file system {}", path.display())]
     Rootfs {
@@ -106,6 +100,11 @@ impl Bundle {
         self.spec.process().as_ref()
     }
 
+    /// What is to be done at moments of the container's life.
+    pub(crate) fn hooks(&self) -> Option<&Hooks> {
+        self.spec.hooks().as_ref()
+    }
+
     /// Whether the process gets a terminal.
     pub(crate) fn wants_terminal(&self) -> bool {
         self.process().and_then(Process::terminal).unwrap_or(false)
@@ -127,10 +126,32 @@ fn parse(path: &Path) -> Result<Spec, BundleError> {
     if bytes.len() as u64 > MAX_CONFIG_LEN {
         return Err(BundleError::TooLong { path: path.into() });
     }
-    serde_json::from_slice(&bytes).map_err(|source| BundleError::Parse {
-        path: path.into(),
-        source,
-    })
+    serde_json::from_slice(&bytes)
+        .or_else(|error| parse_without_unknown_capabilities(&bytes).ok_or(error))
+        .map_err(|source| BundleError::Parse {
+            path: path.into(),
+            source,
+        })
+}
+
+/// Reads a configuration again that could not be read, for a name of a capability that
+/// nobody knows is no reason to fail (OCI runtime specification, config.md, "Linux
+/// Process"): it may be one of a newer kernel.
+fn parse_without_unknown_capabilities(bytes: &[u8]) -> Option<Spec> {
+    let mut config: Value = serde_json::from_slice(bytes).ok()?;
+    let sets = config
+        .pointer_mut("/process/capabilities")?
+        .as_object_mut()?;
+    for names in sets.values_mut().filter_map(Value::as_array_mut) {
+        names.retain(|name| {
+            let is_known = Capability::deserialize(name).is_ok();
+            if !is_known {
+                log::warn!("capability {name} is not known, and not granted");
+            }
+            is_known
+        });
+    }
+    serde_json::from_value(config).ok()
 }
 
 fn check(path: &Path, spec: &Spec) -> Result<(), BundleError> {
@@ -156,30 +177,7 @@ fn check(path: &Path, spec: &Spec) -> Result<(), BundleError> {
     if !process.cwd().is_absolute() {
         return missing("absolute process.cwd");
     }
-    if spec.hooks().as_ref().is_some_and(has_hooks) {
-        // They expect the container's namespaces on the host, and there are none.
-        return Err(BundleError::Unsupported {
-            path: path.into(),
-            what: "hooks",
-        });
-    }
     Ok(())
-}
-
-fn has_hooks(hooks: &Hooks) -> bool {
-    #[allow(deprecated)] // Engines still write it.
-    let prestart = hooks.prestart();
-    [
-        prestart,
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ]
-    .into_iter()
-    .flatten()
-    .any(|hooks| !hooks.is_empty())
 }
 
 fn find_rootfs(bundle: &Path, config: &Path, spec: &Spec) -> Result<PathBuf, BundleError> {
@@ -257,6 +255,20 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn unknown_capabilities_are_left_out() {
+        let mut config = minimal();
+        let names = ["CAP_KILL", "CAP_OF_THE_FUTURE"];
+        config["process"]["capabilities"] = json!({ "bounding": names, "effective": names });
+        let bundle = Bundle::load(bundle_with(&config).path()).unwrap();
+        let capabilities = bundle.process().and_then(|p| p.capabilities().as_ref());
+        let bounding = capabilities.and_then(|c| c.bounding().as_ref()).unwrap();
+        assert_eq!(bounding.iter().collect::<Vec<_>>(), [&Capability::Kill]);
+
+        config["process"]["cwd"] = json!(1);
+        assert!(matches!(error_of(&config), BundleError::Parse { .. }));
+    }
+
+    #[test]
     fn too_long_configuration_is_not_read_to_its_end() {
         let directory = bundle_with(&minimal());
         let file = File::create(directory.path().join("config.json")).unwrap();
@@ -295,19 +307,5 @@ pub(crate) mod tests {
                 "{key}"
             );
         }
-    }
-
-    #[test]
-    fn hooks_are_refused() {
-        let mut config = minimal();
-        for kind in ["prestart", "createRuntime", "startContainer", "poststop"] {
-            config["hooks"] = json!({ kind: [{ "path": "/bin/true" }] });
-            assert!(matches!(
-                error_of(&config),
-                BundleError::Unsupported { what: "hooks", .. }
-            ));
-        }
-        config["hooks"] = json!({ "createRuntime": [] });
-        Bundle::load(bundle_with(&config).path()).unwrap();
     }
 }

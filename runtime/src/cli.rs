@@ -17,9 +17,12 @@ const VERSION: &str = concat!(
     "1.2.0"
 );
 
+/// The verb that is parsed apart.
+const BENCH: &str = "Measure starts of containers on this machine: bulkhead bench --help";
+
 /// An OCI runtime that gives each container a microVM of its own.
 #[derive(Debug, Parser)]
-#[command(name = "bulkhead", version = VERSION, max_term_width = 100)]
+#[command(name = "bulkhead", version = VERSION, max_term_width = 100, after_help = BENCH)]
 pub(crate) struct Cli {
     /// Options of all commands.
     #[command(flatten)]
@@ -51,15 +54,30 @@ pub(crate) struct GlobalArgs {
     /// Log more
     #[arg(long, global = true)]
     pub(crate) debug: bool,
-    /// Accepted for engines: cgroups are made in the guest
-    #[arg(long, global = true, hide = true)]
+    /// Have systemd make the container's cgroup on the host
+    #[arg(long, global = true)]
     pub(crate) systemd_cgroup: bool,
-    /// Accepted for engines: cgroups are made in the guest
-    #[arg(long, value_name = "MANAGER", global = true, hide = true)]
-    pub(crate) cgroup_manager: Option<String>,
-    /// Accepted for engines
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", global = true, hide = true)]
+    /// Who makes the container's cgroup on the host
+    #[arg(long, value_name = "MANAGER", value_enum, global = true)]
+    pub(crate) cgroup_manager: Option<CgroupManager>,
+    /// Accepted for engines: the caller's privileges are seen. Before the verb
+    /// only, since `spec` has one of its own
+    #[arg(long, value_name = "auto|BOOL", hide = true)]
     pub(crate) rootless: Option<String>,
+    /// Accepted for engines: nothing is saved
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
+    pub(crate) criu: Option<PathBuf>,
+}
+
+/// Who makes cgroups, in the words of crun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CgroupManager {
+    /// This program.
+    Cgroupfs,
+    /// systemd.
+    Systemd,
+    /// Nobody.
+    Disabled,
 }
 
 /// The verbs.
@@ -81,6 +99,24 @@ pub(crate) enum Command {
     Exec(commands::exec::Args),
     /// List the containers
     List(commands::list::Args),
+    /// List the processes in a container
+    Ps(commands::ps::Args),
+    /// Stop all processes of a container, until `resume`
+    Pause(commands::pause::Args),
+    /// Let the processes of a paused container go on
+    Resume(commands::pause::Args),
+    /// Change a container's limits
+    Update(commands::update::Args),
+    /// Tell what a container uses, again and again
+    Events(commands::events::Args),
+    /// Tell what this runtime can do, as JSON
+    Features,
+    /// Not supported
+    #[command(hide = true)]
+    Checkpoint(commands::checkpoint::Args),
+    /// Not supported
+    #[command(hide = true)]
+    Restore(commands::checkpoint::Args),
     /// Write a configuration to start from
     Spec(commands::spec::Args),
     /// Tell whether this host can run guests, and what to do if not
@@ -163,11 +199,24 @@ mod tests {
             "list -q",
             "delete --force c1",
             "start c1",
+            "ps --format json c1",
+            "ps c1 -ef",
+            "pause c1",
+            "resume c1",
+            "update --resources - c1",
+            "update --cpu-quota -1 --memory 64m --pids-limit -1 c1",
+            "events --stats c1",
+            "events --interval 1s c1",
+            "features",
+            "checkpoint --image-path /i --leave-running c1",
+            "restore --image-path /i --detach c1",
+            "exec --apparmor x --process-label y --ignore-paused c1 true",
         ] {
             parse(line);
         }
         parse("run --bundle /b --pid-file /p --no-pivot --detach c1");
         parse("--rootless=false --debug state c1");
+        parse("--rootless auto --criu /usr/sbin/criu state c1");
     }
 
     #[test]

@@ -8,9 +8,12 @@ use bulkhead_vmm::host::Unsuitable;
 use crate::agent::AgentError;
 use crate::background::BackgroundError;
 use crate::exec::ExecError;
+use crate::hooks::HookError;
+use crate::host_cgroup::CgroupError;
 use crate::id::{ContainerId, InvalidId};
 use crate::logging;
 use crate::monitor::{MonitorError, command_exit_code, explain};
+use crate::resources::{MEMORY_ANNOTATION, ResourceError};
 use crate::sandbox::SandboxError;
 use crate::signals::UnknownSignal;
 use crate::state::Status;
@@ -41,12 +44,24 @@ pub(crate) enum Error {
     /// A process in the background did not do what it should.
     #[error(transparent)]
     Background(#[from] BackgroundError),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The container's cgroup on the host cannot be changed.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// A further process could not be run, or was lost.
     #[error(transparent)]
     Exec(#[from] ExecError),
+    /// Nothing could be measured.
+    #[error("cannot measure")]
+    Bench(#[from] bulkhead_benches::Error),
     /// The host cannot run guests.
     #[error(transparent)]
     Host(#[from] Unsuitable),
+    /// The size of a microVM makes no sense.
+    #[error(transparent)]
+    Resources(#[from] ResourceError),
     /// The microVM could not be run.
     #[error("cannot run the microVM")]
     Vmm(#[from] bulkhead_vmm::Error),
@@ -67,8 +82,10 @@ pub(crate) enum Error {
     },
     /// The container has ended, or its microVM has. The last words are runc's,
     /// by which engines know that nothing is left to kill.
-    #[error("cannot kill container {id}: container not running")]
+    #[error("cannot {verb} container {id}: container not running")]
     NotRunning {
+        /// What was asked.
+        verb: &'static str,
         /// The container.
         id: ContainerId,
     },
@@ -89,6 +106,24 @@ pub(crate) enum Error {
         id: ContainerId,
         /// The agent's reason.
         error: bulkhead_protocol::RemoteError,
+    },
+    /// A verb of runc's that this runtime does not have.
+    #[error("{verb} is not supported: a microVM's state cannot be saved yet")]
+    NotSupported {
+        /// The verb.
+        verb: &'static str,
+    },
+    /// A microVM's memory is what it is.
+    #[error(
+        "container {id} cannot have {limit} bytes of memory: its microVM has {memory_mib} MiB; create it anew with a higher limit, or with annotation {MEMORY_ANNOTATION}"
+    )]
+    MoreMemoryThanGuest {
+        /// The container.
+        id: ContainerId,
+        /// What was asked for.
+        limit: i64,
+        /// What its guest has.
+        memory_mib: u64,
     },
     /// Descriptors of the host mean nothing in a guest.
     #[error(

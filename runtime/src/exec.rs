@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use bulkhead_protocol::{ExecProcess, ExitStatus, Json, ProcessId, RemoteError, RequestBody};
@@ -107,6 +108,8 @@ pub(crate) struct Exec<'a> {
     pub(crate) config: &'a Spec,
     /// Whose terminal it gets, should it want one.
     pub(crate) terminal: Terminal,
+    /// See [`ExecProcess::cgroup`].
+    pub(crate) cgroup: Option<PathBuf>,
 }
 
 impl Exec<'_> {
@@ -158,6 +161,7 @@ impl Exec<'_> {
             spec,
             seccomp_filter: profile.map(seccomp::compile).transpose()?,
             stdio: streams.request(),
+            cgroup: self.cgroup.clone(),
         };
         Ok((process, RequestBody::Exec(Box::new(request))))
     }

@@ -87,7 +87,9 @@ fn attach(dir: &SandboxDir, agent: UnixStream) -> io::Result<Attached> {
     let body = RequestBody::Status {
         container: "box".into(),
     };
-    attached.create(body, true).map_err(io::Error::other)?;
+    attached
+        .create(None, body, true)
+        .map_err(io::Error::other)?;
     Ok(attached)
 }
 

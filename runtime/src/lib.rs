@@ -14,25 +14,34 @@ mod cli;
 mod clock;
 mod commands;
 mod context;
+mod devices;
 mod error;
 mod events;
 mod exec;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod guest_spec;
+mod hooks;
+mod host_cgroup;
 mod id;
+mod id_map;
 mod installation;
 mod logging;
 mod monitor;
+mod namespaces;
+mod network;
 mod process;
+mod removal;
 mod resources;
 mod sandbox;
 mod seccomp;
+mod shared_memory;
 mod signals;
 mod state;
 mod stdio;
 mod store;
 mod sys;
+mod text_table;
 mod timeline;
 
 use std::process::ExitCode;
@@ -59,9 +68,16 @@ pub fn main() -> ExitCode {
             execute_internal(|args| commands::fsd::execute(&args)),
             FAILURE,
         ),
+        Some(verb) if verb == "bench" => {
+            sys::keep_descriptors_from_children();
+            (execute_apart(commands::bench::execute), FAILURE)
+        }
         _ => {
             sys::keep_descriptors_from_children();
-            let cli = Cli::parse();
+            let cli = match Cli::try_parse() {
+                Ok(cli) => cli,
+                Err(error) => return refuse_usage(&error),
+            };
             let failure = match cli.command {
                 Command::Exec(_) => EXEC_FAILURE,
                 _ => FAILURE,
@@ -78,13 +94,35 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// A command line that makes no sense. Engines read why in the log that they name.
+fn refuse_usage(error: &clap::Error) -> ExitCode {
+    // Help and the version, when asked for, are no errors.
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let (log, format) = logging::options_in(&arguments);
+    // Standard error is told in any case.
+    let _ = logging::init(log.as_deref(), format, false);
+    let _ = error.print();
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    logging::record(first.trim_start_matches("error: "));
+    let is_exec = arguments.iter().any(|argument| argument == "exec");
+    ExitCode::from(if is_exec { EXEC_FAILURE } else { FAILURE })
+}
+
 /// A verb by which a sandbox starts this program. Parsed apart from the
 /// others: a start waits for it, and building their parser takes longer than
 /// all else that such a process does before its work.
 fn execute_internal<A: Parser>(verb: fn(A) -> Result<u8, Error>) -> Result<u8, Error> {
-    let args = A::parse_from(std::env::args_os().skip(1));
     logging::init_for_sandbox();
-    verb(args)
+    execute_apart(verb)
+}
+
+/// A verb whose options the parser of the others does not know.
+fn execute_apart<A: Parser>(verb: fn(A) -> Result<u8, Error>) -> Result<u8, Error> {
+    verb(A::parse_from(std::env::args_os().skip(1)))
 }
 
 fn execute(cli: Cli, started: Moment) -> Result<u8, Error> {

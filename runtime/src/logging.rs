@@ -3,6 +3,7 @@
 //! Podman and containerd read the last `msg` of a log in JSON to tell their
 //! users what went wrong, so the lines are those of runc (logrus).
 
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -110,6 +111,30 @@ pub(crate) fn report(error: &dyn std::error::Error) {
     let message = chain(error);
     eprintln!("bulkhead: {message}");
     log::error!(target: REPORT, "{message}");
+}
+
+/// Writes down why this command ends, which standard error has been told.
+pub(crate) fn record(message: &str) {
+    log::error!(target: REPORT, "{message}");
+}
+
+/// What a command line says about the log, as far as can be told of one that is not
+/// understood.
+pub(crate) fn options_in(arguments: &[OsString]) -> (Option<PathBuf>, Format) {
+    let value_of = |option: &str| {
+        arguments.iter().enumerate().find_map(|(at, argument)| {
+            if argument == option {
+                return arguments.get(at + 1).cloned();
+            }
+            let value = argument.to_str()?.strip_prefix(option)?;
+            value.strip_prefix('=').map(OsString::from)
+        })
+    };
+    let format = match value_of("--log-format") {
+        Some(format) if format == "json" => Format::Json,
+        _ => Format::Text,
+    };
+    (value_of("--log").map(PathBuf::from), format)
 }
 
 /// Messages of this target have been shown on standard error already.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::host_cgroup::HostCgroup;
 use crate::id::ContainerId;
 use crate::process::ProcessRef;
 
@@ -27,12 +28,18 @@ pub(crate) struct State {
     pub(crate) created: String,
     /// How far it has got, as far as it was recorded; see [`State::status`].
     pub(crate) phase: Phase,
+    /// Whether `pause` has stopped its processes.
+    #[serde(default)]
+    pub(crate) paused: bool,
     /// The process of the host that stands for it.
     pub(crate) monitor: ProcessRef,
     /// Its sandbox's VMM.
     pub(crate) vmm: Option<ProcessRef>,
     /// Its sandbox's file server.
     pub(crate) fsd: Option<ProcessRef>,
+    /// Its cgroup on this host, if it has one.
+    #[serde(default)]
+    pub(crate) cgroup: Option<HostCgroup>,
     /// How it ended, if it was seen to.
     pub(crate) exit: Option<Exit>,
 }
@@ -70,6 +77,8 @@ pub(crate) enum Status {
     Created,
     /// Its command runs.
     Running,
+    /// Its processes stand still.
+    Paused,
     /// It is over.
     Stopped,
 }
@@ -91,7 +100,7 @@ impl Status {
     /// container is started, too. How far one that is recorded as being created
     /// has got, its agent knows.
     pub(crate) fn can_exec(self) -> bool {
-        self != Self::Stopped
+        !matches!(self, Self::Stopped | Self::Paused)
     }
 
     /// Whether `delete` works without force. Like runc, and as engines rely
@@ -107,6 +116,7 @@ impl fmt::Display for Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         })
     }
@@ -120,6 +130,7 @@ impl State {
             Phase::Stopped => Status::Stopped,
             _ if !self.monitor.is_alive() => Status::Stopped,
             Phase::Creating => Status::Creating,
+            _ if self.paused => Status::Paused,
             Phase::Created => Status::Created,
             Phase::Running => Status::Running,
         }
@@ -167,9 +178,23 @@ pub(crate) struct Description<'a> {
     created: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: &'a BTreeMap<String, String>,
-    owner: &'static str,
+    owner: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<&'a Exit>,
+}
+
+impl<'a> Description<'a> {
+    /// Names the owner, which like runc only `list` does.
+    pub(crate) fn owned_by(self, owner: &'a str) -> Self {
+        Self { owner, ..self }
+    }
+}
+
+impl Description<'_> {
+    /// Absolute path of the container's bundle.
+    pub(crate) fn bundle(&self) -> &Path {
+        self.bundle
+    }
 }
 
 #[cfg(test)]
@@ -185,24 +210,29 @@ pub(crate) mod tests {
             annotations: BTreeMap::new(),
             created: "2026-01-01T00:00:00Z".into(),
             phase,
+            paused: false,
             monitor: ProcessRef::current().unwrap(),
             vmm: None,
             fsd: None,
+            cgroup: None,
             exit: None,
         }
     }
 
     #[test]
     fn transitions_are_those_of_the_specification() {
-        use Status::{Created, Creating, Running, Stopped};
+        use Status::{Created, Creating, Paused, Running, Stopped};
         let allowed = |check: fn(Status) -> bool| {
-            [Creating, Created, Running, Stopped]
+            [Creating, Created, Running, Paused, Stopped]
                 .into_iter()
                 .filter(|s| check(*s))
                 .collect::<Vec<_>>()
         };
         assert_eq!(allowed(Status::can_start), [Created]);
-        assert_eq!(allowed(Status::can_signal), [Creating, Created, Running]);
+        assert_eq!(
+            allowed(Status::can_signal),
+            [Creating, Created, Running, Paused]
+        );
         assert_eq!(allowed(Status::can_exec), [Creating, Created, Running]);
         assert_eq!(allowed(Status::can_delete), [Created, Stopped]);
     }

@@ -119,6 +119,13 @@ impl Store {
             .ok_or_else(|| StoreError::NotFound { id: id.clone() })
     }
 
+    /// The user whose container it is.
+    pub(crate) fn owner(&self, id: &ContainerId) -> Result<u32, StoreError> {
+        let path = self.container_dir(id).join(STATE);
+        let metadata = fs::metadata(&path).map_err(StoreError::io("inspect", &path))?;
+        Ok(metadata.uid())
+    }
+
     /// Changes the state of the container that `monitor` stands for. By now
     /// the id may be another one's, which is left alone.
     pub(crate) fn update(
@@ -195,6 +202,12 @@ impl Entry {
     /// Reads the state.
     pub(crate) fn state(&self) -> Result<Option<State>, StoreError> {
         read(&self.dir.join(STATE))
+    }
+
+    /// Reads the configuration that the container was created from, or a part
+    /// of it.
+    pub(crate) fn config<T: DeserializeOwned>(&self) -> Result<Option<T>, StoreError> {
+        read(&self.dir.join(CONFIG))
     }
 
     /// Replaces the state.

@@ -144,13 +144,19 @@ impl<'w> Bundle<'w> {
     }
 }
 
-fn make_rootfs(rootfs: &Path) {
+/// A root file system with busybox and our own program.
+pub(crate) fn make_rootfs(rootfs: &Path) {
+    make_busybox_rootfs(rootfs);
+    install_probe(&rootfs.join(PROBE.trim_start_matches('/')));
+}
+
+/// A root file system with busybox alone.
+pub(crate) fn make_busybox_rootfs(rootfs: &Path) {
     for directory in ["bin", "dev", "etc", "proc", "root", "sys", "tmp"] {
         fs::create_dir_all(rootfs.join(directory)).expect("a writable directory");
     }
     let busybox = rootfs.join("bin/busybox");
     fs::copy("/bin/busybox", &busybox).expect("busybox-static is installed");
-    install_probe(&rootfs.join(PROBE.trim_start_matches('/')));
     let status = Command::new(&busybox)
         .args(["--install", "-s"])
         .arg(rootfs.join("bin"))

@@ -10,7 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod bundle;
+pub mod conformance;
 pub mod cpio;
+mod engine;
+pub mod file_operations;
 mod leftovers;
 pub mod machine_code;
 mod outcome;
@@ -18,9 +21,10 @@ mod terminal;
 mod world;
 
 pub use bundle::{Bundle, PROBE};
+pub use engine::Engine;
 pub use outcome::{Outcome, Running};
 pub use terminal::{ConsoleSocket, Terminal};
-pub use world::World;
+pub use world::{World, artifacts};
 
 use std::time::{Duration, Instant};
 

@@ -1,10 +1,13 @@
 //! Commands that ran, and commands that run.
 
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -59,8 +62,8 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: thread::JoinHandle<String>,
-    stderr: thread::JoinHandle<String>,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
 }
 
 impl Running {
@@ -99,10 +102,11 @@ impl Running {
         kill_process(pid, signal).expect("the process is there");
     }
 
-    /// Waits for its end.
+    /// Waits for its end, and for that of its output, which a child of its may hold
+    /// for longer.
     ///
     /// # Panics
-    /// If it does not end within [`PATIENCE`].
+    /// If either does not come within [`PATIENCE`].
     pub fn wait(mut self) -> Outcome {
         let deadline = Instant::now() + PATIENCE;
         let status = loop {
@@ -111,28 +115,37 @@ impl Running {
             }
             if Instant::now() > deadline {
                 let _ = self.child.kill();
-                panic!("the command did not end; so far: {:#?}", self.stderr.join());
+                panic!("the command did not end");
             }
-            thread::sleep(std::time::Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
+        };
+        let everything = |output: &Receiver<String>| {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let output = output.recv_timeout(left);
+            output.expect("nobody holds the output of a command that ended")
         };
         Outcome {
             code: status
                 .code()
                 .or(status.signal().map(|n| 128 + n))
                 .expect("code or signal"),
-            stdout: self.stdout.join().expect("collected"),
-            stderr: self.stderr.join().expect("collected"),
+            stdout: everything(&self.stdout),
+            stderr: everything(&self.stderr),
         }
     }
 }
 
-fn collect(source: Option<std::os::fd::OwnedFd>) -> thread::JoinHandle<String> {
+/// Reads to the end in the background, and says then what there was.
+fn collect(source: Option<OwnedFd>) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(source) = source {
             // What arrived before a failure is what the test wants to see.
-            let _ = std::fs::File::from(source).read_to_end(&mut bytes);
+            let _ = File::from(source).read_to_end(&mut bytes);
         }
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+        // Nobody listens any more if the command took too long.
+        let _ = sender.send(String::from_utf8_lossy(&bytes).into_owned());
+    });
+    receiver
 }

@@ -8,10 +8,13 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
+
+use crate::PATIENCE;
 
 /// The master side of a terminal.
 #[derive(Debug)]
@@ -78,10 +81,15 @@ impl Terminal {
     /// Waits until it shows `text`.
     ///
     /// # Panics
-    /// If it is hung up on before that.
+    /// If it is hung up on before that, or shows something else for longer than
+    /// [`PATIENCE`].
     pub fn wait_for(&mut self, text: &str) {
         let mut chunk = [0; 4096];
+        let patience = Timespec::try_from(PATIENCE).expect("a few minutes");
         while !self.shown.contains(text) {
+            let mut readable = [PollFd::new(&self.master, PollFlags::IN)];
+            let ready = rustix::event::poll(&mut readable, Some(&patience));
+            assert_ne!(ready, Ok(0), "no {text:?} in time: {:?}", self.shown);
             match self.master.read(&mut chunk) {
                 Ok(n) if n > 0 => self.shown += &String::from_utf8_lossy(&chunk[..n]),
                 end => panic!("no {text:?} on the terminal ({end:?}): {:?}", self.shown),
@@ -118,8 +126,12 @@ impl ConsoleSocket {
     /// Takes a terminal.
     ///
     /// # Panics
-    /// If something else comes.
+    /// If something else comes, or nothing within [`PATIENCE`].
     pub fn take(&self) -> Terminal {
+        let patience = Timespec::try_from(PATIENCE).expect("a few minutes");
+        let mut readable = [PollFd::new(&self.listener, PollFlags::IN)];
+        let ready = rustix::event::poll(&mut readable, Some(&patience));
+        assert_ne!(ready, Ok(0), "no terminal in time");
         let (stream, _) = self.listener.accept().expect("a connection");
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = RecvAncillaryBuffer::new(&mut space);

@@ -73,6 +73,17 @@ impl World {
         command
     }
 
+    /// The same for a verb that keeps no containers of its own in the state
+    /// directory.
+    pub fn bulkhead_alone<S: AsRef<OsStr>>(
+        &self,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = Command::new(binary());
+        command.args(arguments).env(TAG, &self.tag);
+        command
+    }
+
     /// Runs a `bulkhead` command to its end, with nothing on its input.
     pub fn run<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
         Outcome::of(&mut self.bulkhead(arguments))
@@ -90,6 +101,11 @@ impl World {
             .args(["--mount", "sh", "-c", script])
             .env(TAG, &self.tag);
         Outcome::of(&mut command)
+    }
+
+    /// Marks a command, and so all that it starts, as this world's.
+    pub(crate) fn tagged<'c>(&self, command: &'c mut Command) -> &'c mut Command {
+        command.env(TAG, &self.tag)
     }
 
     /// Runs a shell script on a terminal of its own.
@@ -150,12 +166,12 @@ pub(crate) fn quoted(command: &Command) -> String {
 }
 
 /// The binary under test.
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     artifacts().join("bulkhead")
 }
 
 /// The directory with the build's results.
-fn artifacts() -> PathBuf {
+pub fn artifacts() -> PathBuf {
     std::env::var_os("BULKHEAD_DIST").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist"),
         PathBuf::from,

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         console: Some(Endpoint::Fd(stdout.into_raw_fd())),
         vsock: None,
         fs: Vec::new(),
+        net: Vec::new(),
         rng: true,
         control_fd: None,
     };

@@ -65,7 +65,13 @@ pub fn boot(mut spec: VmSpec, control: Control) -> Result<Vm, BootError> {
     let VirtioDevices {
         devices,
         fs_backends,
-    } = devices::virtio(spec.rng, spec.vsock.take(), mem::take(&mut spec.fs), &stop)?;
+    } = devices::virtio(
+        spec.rng,
+        spec.vsock.take(),
+        mem::take(&mut spec.fs),
+        mem::take(&mut spec.net),
+        &stop,
+    )?;
     let device_count = devices.len();
     let mmio = slots::place(devices, &machine, &event_loop.handle()).map_err(DevicesError::from)?;
     let buses = Arc::new(Buses { pio, mmio });

@@ -34,6 +34,9 @@ pub struct Config {
     /// Shared file systems.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fs: Vec<FsConfig>,
+    /// Network interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub net: Vec<NetConfig>,
     /// Whether the guest gets an entropy device.
     #[serde(default)]
     pub rng: bool,
@@ -75,4 +78,18 @@ pub struct FsConfig {
     /// The backend: an inherited stream that is connected to it, or the path
     /// of the socket it listens on.
     pub backend: Endpoint,
+}
+
+/// A virtio network device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetConfig {
+    /// Its address, of one station.
+    pub mac: [u8; 6],
+    /// The most that one of its frames may hold, in bytes; unspecified if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// An inherited tap: without packet information, with virtio headers of 12
+    /// bytes, checksum and TSO offloads.
+    pub tap_fd: RawFd,
 }

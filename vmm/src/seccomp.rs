@@ -44,75 +44,7 @@ mod tests {
     use std::sync::mpsc::channel;
     use std::thread;
 
-    use proptest::prelude::*;
-    use seccompiler::{TargetArch, compile_from_json, sock_filter};
-
     use super::*;
-
-    const ARCH_X86_64: u32 = 0xc000_003e;
-
-    /// Runs a filter on `struct seccomp_data`, as words.
-    fn verdict(program: &[sock_filter], data: &[u32; 16]) -> u32 {
-        let (mut accumulator, mut at) = (0, 0);
-        loop {
-            let sock_filter { code, jt, jf, k } = program[at];
-            let branch = |taken: bool| usize::from(if taken { jt } else { jf });
-            at += 1 + match code {
-                0x05 => k as usize,
-                0x06 => return k,
-                0x15 => branch(accumulator == k),
-                0x35 => branch(accumulator >= k),
-                0x20 => {
-                    accumulator = data[k as usize / 4];
-                    0
-                }
-                0x54 => {
-                    accumulator &= k;
-                    0
-                }
-                other => panic!("instruction {other:#x}"),
-            };
-        }
-    }
-
-    fn policies() -> [(&'static [sock_filter], Vec<sock_filter>); 2] {
-        let compile = |name, json: &str| {
-            compile_from_json(json.as_bytes(), TargetArch::x86_64)
-                .unwrap()
-                .remove(name)
-                .unwrap()
-        };
-        let event_loop = include_str!("../seccomp/event-loop.json");
-        let vcpu = include_str!("../seccomp/vcpu.json");
-        [
-            (policy::EVENT_LOOP, compile("event-loop", event_loop)),
-            (policy::VCPU, compile("vcpu", vcpu)),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn index_changes_no_verdict(
-            mut data in proptest::array::uniform16(any::<u32>()),
-            foreign in proptest::bool::weighted(0.05),
-            which in any::<proptest::sample::Index>(),
-        ) {
-            for (indexed, plain) in policies() {
-                if !foreign {
-                    data[1] = ARCH_X86_64;
-                }
-                // Arguments that the policy asks for, as well as others.
-                for argument in [6, 8] {
-                    let constant = plain[which.index(plain.len())].k;
-                    data[argument] = if data[argument] % 2 == 0 { constant } else { data[argument] };
-                }
-                for number in (0..600).chain([u32::MAX, 1 << 30]) {
-                    data[0] = number;
-                    prop_assert_eq!(verdict(indexed, &data), verdict(&plain, &data));
-                }
-            }
-        }
-    }
 
     /// A test as a process of its own.
     fn alone(test: &str) -> Command {

@@ -5,7 +5,7 @@ use std::os::fd::RawFd;
 use std::path::PathBuf;
 
 use crate::arch::x86_64::{layout, mptable};
-use crate::config::{Config, Endpoint, FsConfig, VsockConfig};
+use crate::config::{Config, Endpoint, FsConfig, NetConfig, VsockConfig};
 use crate::inherited_fd::InheritedFd;
 
 /// Less than this holds no kernel.
@@ -17,6 +17,8 @@ const MEMORY_MAX_MIB: u64 = 1 << 24;
 const FS_TAG_MAX: usize = 36;
 /// Context ids up to this one are reserved (virtio 1.3, 5.10.4).
 const CID_RESERVED_MAX: u64 = 2;
+/// The least that IPv4 works with (RFC 791).
+const MTU_MIN: u16 = 68;
 
 /// A microVM that can be built: what [`Config`] asks for, checked once.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct VmSpec {
     pub(crate) vsock: Option<VsockSpec>,
     /// Shared file systems, each with another tag.
     pub(crate) fs: Vec<FsSpec>,
+    /// Network interfaces.
+    pub(crate) net: Vec<NetSpec>,
     /// Whether there is an entropy device.
     pub(crate) rng: bool,
     /// The control stream.
@@ -68,6 +72,17 @@ pub(crate) struct FsSpec {
     pub(crate) tag: String,
     /// The vhost-user backend.
     pub(crate) backend: Source,
+}
+
+/// A network interface.
+#[derive(Debug)]
+pub(crate) struct NetSpec {
+    /// Its address, not that of a group.
+    pub(crate) mac: [u8; 6],
+    /// At least [`MTU_MIN`].
+    pub(crate) mtu: Option<u16>,
+    /// Its other end.
+    pub(crate) tap: InheritedFd,
 }
 
 /// Why a configuration is not valid.
@@ -109,6 +124,18 @@ pub enum SpecError {
         /// The tag.
         tag: String,
     },
+    /// An address of no station.
+    #[error("{mac:02x?} is not the address of a network interface")]
+    Mac {
+        /// What was asked for.
+        mac: [u8; 6],
+    },
+    /// Less than IP needs.
+    #[error("an MTU of {mtu} bytes is not possible: give {MTU_MIN} or more")]
+    Mtu {
+        /// What was asked for.
+        mtu: u16,
+    },
     /// More devices than there are interrupts.
     #[error("{asked} virtio devices are not possible: {max} at most")]
     TooManyDevices {
@@ -149,6 +176,7 @@ impl TryFrom<Config> for VmSpec {
                 .transpose()?,
             vsock: config.vsock.map(vsock).transpose()?,
             fs: fs(config.fs, &mut fds)?,
+            net: net(config.net, &mut fds)?,
             control: config.control_fd.map(|fd| fds.claim(fd)).transpose()?,
             kernel: config.kernel,
             initramfs: config.initramfs,
@@ -228,8 +256,29 @@ fn fs(configs: Vec<FsConfig>, fds: &mut Fds) -> Result<Vec<FsSpec>, SpecError> {
     Ok(specs)
 }
 
+fn net(configs: Vec<NetConfig>, fds: &mut Fds) -> Result<Vec<NetSpec>, SpecError> {
+    let spec = |NetConfig { mac, mtu, tap_fd }| {
+        let is_group = mac[0] & 1 != 0;
+        if is_group || mac == [0; 6] {
+            return Err(SpecError::Mac { mac });
+        }
+        match mtu {
+            Some(mtu) if mtu < MTU_MIN => Err(SpecError::Mtu { mtu }),
+            _ => Ok(NetSpec {
+                mac,
+                mtu,
+                tap: fds.claim(tap_fd)?,
+            }),
+        }
+    };
+    configs.into_iter().map(spec).collect()
+}
+
 fn check_device_count(config: &Config) -> Result<(), SpecError> {
-    let asked = config.fs.len() + usize::from(config.rng) + usize::from(config.vsock.is_some());
+    let asked = config.fs.len()
+        + config.net.len()
+        + usize::from(config.rng)
+        + usize::from(config.vsock.is_some());
     let max = layout::VIRTIO_DEVICES_MAX;
     if asked > max {
         return Err(SpecError::TooManyDevices { asked, max });
@@ -251,6 +300,7 @@ mod tests {
             console: None,
             vsock: None,
             fs: Vec::new(),
+            net: Vec::new(),
             rng: true,
             control_fd: None,
         }
@@ -313,6 +363,19 @@ mod tests {
         }
         let error = refusal(|c| c.fs = vec![fs_config("a", 3), fs_config("a", 4)]);
         assert_eq!(error, SpecError::DuplicateFsTag { tag: "a".into() });
+    }
+
+    #[test]
+    fn network_interfaces_are_checked() {
+        let interface = |mac, mtu| {
+            let tap_fd = 9;
+            refusal(|c| c.net = vec![NetConfig { mac, mtu, tap_fd }])
+        };
+        for mac in [[0; 6], [1, 0, 0, 0, 0, 1], [0xff; 6]] {
+            assert_eq!(interface(mac, None), SpecError::Mac { mac });
+        }
+        let mtu = 67;
+        assert_eq!(interface([2; 6], Some(mtu)), SpecError::Mtu { mtu });
     }
 
     #[test]

@@ -10,7 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+const PAGE: u64 = 4096;
+/// The magic number and thirteen fields of eight digits.
+const HEADER_SIZE: u64 = 110;
+/// Longer names (with their terminator) are not read by Linux: its `PATH_MAX`.
+const NAME_MAX: usize = 4096;
 
 const TYPE_DIRECTORY: u32 = 0o040_000;
 const TYPE_REGULAR: u32 = 0o100_000;
@@ -33,6 +39,17 @@ struct Header {
     device: (u32, u32),
 }
 
+impl Header {
+    fn of_file(permissions: u32, content: &[u8]) -> Result<Self> {
+        Ok(Self {
+            mode: TYPE_REGULAR | permissions,
+            links: 1,
+            size: u32::try_from(content.len()).context("a file of 4 GiB or more")?,
+            ..Self::default()
+        })
+    }
+}
+
 impl<W: Write> Archive<W> {
     pub(crate) fn new(output: W) -> Self {
         Self {
@@ -52,14 +69,25 @@ impl<W: Write> Archive<W> {
     }
 
     pub(crate) fn file(&mut self, path: &str, permissions: u32, content: &[u8]) -> Result<()> {
-        let size = u32::try_from(content.len()).context("a file of 4 GiB or more")?;
-        let header = Header {
-            mode: TYPE_REGULAR | permissions,
-            links: 1,
-            size,
-            ..Header::default()
-        };
+        let header = Header::of_file(permissions, content)?;
         Ok(self.entry(path.as_bytes(), &header, content)?)
+    }
+
+    /// A file whose content begins at a multiple of a page, so that a kernel can
+    /// use it where it lies: zeros after the name fill what is missing.
+    pub(crate) fn aligned_file(
+        &mut self,
+        path: &str,
+        permissions: u32,
+        content: &[u8],
+    ) -> Result<()> {
+        let name_starts = self.written + HEADER_SIZE;
+        let content_starts = (name_starts + path.len() as u64 + 1).next_multiple_of(PAGE);
+        let mut name = path.as_bytes().to_vec();
+        name.resize((content_starts - name_starts) as usize - 1, 0);
+        ensure!(name.len() < NAME_MAX, "{path} cannot be aligned here");
+        let header = Header::of_file(permissions, content)?;
+        Ok(self.entry(&name, &header, content)?)
     }
 
     pub(crate) fn symlink(&mut self, path: &str, target: &[u8]) -> io::Result<()> {
@@ -220,6 +248,19 @@ mod tests {
     #[test]
     fn the_same_input_gives_the_same_bytes() {
         assert_eq!(example(), example());
+    }
+
+    #[test]
+    fn content_can_be_aligned_to_a_page() {
+        let mut archive = Archive::new(Vec::new());
+        archive.directory("dev", 0o755).unwrap();
+        archive.aligned_file("init", 0o755, b"hello").unwrap();
+        let bytes = archive.finish().unwrap();
+        assert_eq!(&bytes[4096..4101], b"hello");
+        let name = 116 + 110;
+        assert_eq!(&bytes[name..name + 5], b"init\0");
+        let name_size = format!("{:08x}", 4096 - name);
+        assert_eq!(&bytes[116 + 94..116 + 102], name_size.as_bytes());
     }
 
     #[test]

@@ -51,12 +51,13 @@ pub(crate) fn build() -> Result<Dist> {
 }
 
 /// The guest's first root: the agent as `/init`, and the console that the kernel
-/// opens for it before anything is mounted.
+/// opens for it before anything is mounted. The kernel runs the agent from where
+/// it lies in the archive.
 fn initramfs(agent: &[u8]) -> Result<Vec<u8>> {
     let mut archive = Archive::new(Vec::new());
     archive.directory("dev", 0o755)?;
     archive.character_device("dev/console", 0o600, (5, 1))?;
-    archive.file("init", 0o755, agent)?;
+    archive.aligned_file("init", 0o755, agent)?;
     Ok(archive.finish()?)
 }
 

@@ -6,11 +6,13 @@
 mod cargo;
 mod cpio;
 mod dist;
+mod hex;
 mod kernel;
 mod kvm;
 mod machine;
 mod paths;
 mod progress;
+mod rootfs;
 mod setup;
 mod verbs;
 

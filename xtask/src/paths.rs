@@ -50,3 +50,8 @@ pub(crate) fn cache() -> Result<PathBuf> {
 pub(crate) fn release_binary(name: &str) -> PathBuf {
     target().join(TARGET).join("release").join(name)
 }
+
+/// A binary of the build for debugging.
+pub(crate) fn debug_binary(name: &str) -> PathBuf {
+    target().join(TARGET).join("debug").join(name)
+}

@@ -18,8 +18,17 @@ pub(super) struct Container {
     pub(super) init: Process,
     /// Further processes, by name.
     pub(super) execs: BTreeMap<String, Process>,
+    /// Who is told when its processes stand still, or go on.
+    pub(super) freezing: Option<Freezing>,
     /// Who is told when it is deleted.
     pub(super) deleting: Vec<ReplyTo>,
+}
+
+/// A request to stop a container's processes, or to let them go on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Freezing {
+    pub(super) to: ReplyTo,
+    pub(super) frozen: bool,
 }
 
 impl Container {

@@ -9,6 +9,7 @@ use super::process::{ControlEvent, Phase, Process, ReplyTo};
 use crate::cgroup::{Cgroup, CgroupError};
 use crate::error::remote;
 use crate::event::{Poller, StreamIndex};
+use crate::network;
 use crate::sys;
 
 impl Agent {
@@ -184,6 +185,9 @@ impl Agent {
         process.phase = Phase::Over(exit);
         let waiting = std::mem::take(&mut process.waiting);
         let name = process.name.clone();
+        if self.has_network && name.exec.is_none() {
+            network::settle();
+        }
         if !waiting.is_empty() {
             self.table.remove_exec(&name);
         }

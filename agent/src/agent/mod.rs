@@ -5,8 +5,10 @@ mod container;
 mod launch;
 mod lifecycle;
 mod process;
+mod request_error;
 mod requests;
 mod table;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -69,6 +71,8 @@ pub struct Agent {
     hierarchy: Option<Hierarchy>,
     /// Cgroups that are removed when their last processes are gone.
     discarded: Vec<Cgroup>,
+    /// Whether the guest has been given a network.
+    has_network: bool,
     /// What is read passes through here.
     buffer: Box<[u8]>,
     last_key: u64,
@@ -95,6 +99,7 @@ impl Agent {
             table: Table::default(),
             hierarchy: None,
             discarded: Vec::new(),
+            has_network: false,
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             last_key: 0,
             shut_down: false,
@@ -137,7 +142,10 @@ impl Agent {
                 self.reap();
             }
             Token::Listener => self.accept(),
-            Token::Cgroups => self.remove_cgroups(),
+            Token::Cgroups => {
+                self.finish_freezes();
+                self.remove_cgroups();
+            }
             Token::Connection(key) => self.serve(key),
             Token::Control(key) => {
                 self.control_event(key);

@@ -1,126 +1,46 @@
 //! What clients ask for.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::rc::Rc;
 
 use bulkhead_protocol::{
-    ContainerState, ContainerStatus, CreateContainer, ErrorKind, ExecProcess, ProcessId,
-    RemoteError, RequestBody, Response, WindowSize,
+    ContainerState, ContainerStatus, CreateContainer, ExecProcess, Network, ProcessId, RequestBody,
+    Response, WindowSize,
 };
 use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::ThreadNameSpaceType;
 
 use super::Agent;
 use super::container::{Container, is_valid_id};
-use super::launch::{LaunchError, Order, Place};
+use super::launch::{Order, Place};
 use super::process::{Phase, Process, ReplyTo};
-use crate::cgroup::{Cgroup, CgroupError, Hierarchy};
+use super::request_error::{RequestError, Result};
+use crate::cgroup::{Cgroup, Hierarchy};
 use crate::child::{self, Init, Launch};
 use crate::config::{self, Config};
-use crate::error::remote;
-use crate::guest::{self, GuestError};
-use crate::plan::{ContainerPlan, PlanError, ProcessPlan};
+use crate::plan::{ContainerPlan, ProcessPlan};
 use crate::stream::Stream;
 use crate::sys::Forked;
+use crate::{guest, network};
 
 /// Most containers in a sandbox.
-const MAX_CONTAINERS: usize = 256;
+pub(super) const MAX_CONTAINERS: usize = 256;
 
 /// Most processes that `exec` added to a container, ended ones that nobody
 /// waited for included.
-const MAX_EXECS: usize = 1024;
+pub(super) const MAX_EXECS: usize = 1024;
 
 /// Longest seccomp filter, in bytes (`BPF_MAXINSNS` of eight each).
 const MAX_SECCOMP_FILTER: usize = 4096 * 8;
-
-/// Why a request cannot be met.
-#[derive(Debug, thiserror::Error)]
-enum RequestError {
-    #[error("no container '{0}'")]
-    NoContainer(String),
-    #[error("no process '{exec}' in container '{container}'")]
-    NoProcess { container: String, exec: String },
-    #[error("container '{0}' exists already")]
-    ContainerExists(String),
-    #[error("process '{0}' exists already")]
-    ProcessExists(String),
-    #[error("'{0}' cannot be a container's id")]
-    IllegalId(String),
-    #[error("an exec needs a name")]
-    UnnamedExec,
-    #[error("the sandbox holds {MAX_CONTAINERS} containers already")]
-    TooManyContainers,
-    #[error("the container holds {MAX_EXECS} further processes already")]
-    TooManyExecs,
-    #[error("container '{container}' is {state}")]
-    State {
-        container: String,
-        state: &'static str,
-    },
-    #[error("the process has ended")]
-    Ended,
-    #[error("the process has no terminal")]
-    NoTerminal,
-    #[error("cannot read the configuration")]
-    Config(#[from] serde_json::Error),
-    #[error("the configuration cannot be followed")]
-    Plan(#[from] PlanError),
-    #[error("a seccomp filter of {0} bytes is no filter")]
-    SeccompFilter(usize),
-    #[error("cannot give the container what it shares of the guest's own")]
-    Guest(#[from] GuestError),
-    #[error("cannot make the container's cgroup")]
-    Cgroup(#[from] CgroupError),
-    #[error("cannot start the process")]
-    Launch(#[from] LaunchError),
-    #[error("cannot {action}")]
-    System {
-        action: &'static str,
-        source: io::Error,
-    },
-}
-
-impl RequestError {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoContainer(_) | Self::NoProcess { .. } => ErrorKind::NotFound,
-            Self::ContainerExists(_) | Self::ProcessExists(_) => ErrorKind::AlreadyExists,
-            Self::State { .. }
-            | Self::Ended
-            | Self::NoTerminal
-            | Self::TooManyContainers
-            | Self::TooManyExecs => ErrorKind::InvalidState,
-            Self::IllegalId(_)
-            | Self::UnnamedExec
-            | Self::Config(_)
-            | Self::Plan(_)
-            | Self::SeccompFilter(_) => ErrorKind::InvalidConfig,
-            Self::Guest(_) | Self::Cgroup(_) | Self::Launch(_) | Self::System { .. } => {
-                ErrorKind::Internal
-            }
-        }
-    }
-
-    fn system(action: &'static str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::System { action, source }
-    }
-}
-
-impl From<RequestError> for RemoteError {
-    fn from(error: RequestError) -> Self {
-        remote(error.kind(), &error)
-    }
-}
-
-type Result<T> = std::result::Result<T, RequestError>;
 
 impl Agent {
     /// Carries out a request, or what can be done of it at once: the answer
     /// may come later.
     pub(super) fn handle_request(&mut self, to: ReplyTo, body: RequestBody) {
         let done = match body {
+            RequestBody::Network(network) => self.set_up_network(&network),
             RequestBody::Create(request) => self.create(to, &request),
             RequestBody::Start { container } => self.start(to, &container),
             RequestBody::Exec(request) => self.exec(to, *request),
@@ -132,6 +52,13 @@ impl Agent {
             RequestBody::Resize { process, size } => self.resize(&process, size),
             RequestBody::Wait { process } => self.wait(to, &process),
             RequestBody::Status { container } => self.status(&container),
+            RequestBody::Freeze { container, frozen } => self.freeze(to, &container, frozen),
+            RequestBody::Limit {
+                container,
+                resources,
+            } => self.limit(&container, &resources),
+            RequestBody::Usage { container } => self.usage(&container),
+            RequestBody::Processes { container } => self.processes(&container),
             RequestBody::Delete { container, force } => self.delete(to, &container, force),
             RequestBody::Shutdown => {
                 self.shut_down = true;
@@ -143,6 +70,12 @@ impl Agent {
             Ok(None) => {}
             Err(error) => self.reply(to, Err(error.into())),
         }
+    }
+
+    fn set_up_network(&mut self, network: &Network) -> Result<Option<Response>> {
+        network::set_up(network)?;
+        self.has_network = true;
+        Ok(Some(Response::Done))
     }
 
     fn create(&mut self, to: ReplyTo, request: &CreateContainer) -> Result<Option<Response>> {
@@ -181,6 +114,7 @@ impl Agent {
                     cgroup,
                     init,
                     execs: BTreeMap::new(),
+                    freezing: None,
                     deleting: Vec::new(),
                 };
                 self.table.insert_container(id.clone(), container);
@@ -230,7 +164,8 @@ impl Agent {
             pid_namespace: pid_namespace.as_ref().map(AsFd::as_fd),
             cgroup: cgroup.as_fd(),
         };
-        let child = |proof: &Forked, launch: Launch<'_>| child::run_init(proof, plan, launch);
+        let id = order.name.container.clone();
+        let child = |proof: &Forked, launch: Launch<'_>| child::run_init(proof, &id, plan, launch);
         Ok(self.launch(order, &place, child)?)
     }
 
@@ -283,12 +218,12 @@ impl Agent {
             start: Some(to),
             client: Some(to.connection),
         };
-        let process = self.launch_exec(order)?;
+        let process = self.launch_exec(order, request.cgroup.as_deref())?;
         self.table.insert_exec(process);
         Ok(None)
     }
 
-    fn launch_exec(&mut self, order: Order<'_>) -> Result<Process> {
+    fn launch_exec(&mut self, order: Order<'_>, cgroup: Option<&Path>) -> Result<Process> {
         let container = self.container_mut(&order.name.container)?;
         let init = &container.init;
         if !matches!(
@@ -307,12 +242,11 @@ impl Agent {
         let pid = init.pid;
         let init = init.pidfd.try_clone();
         let init = init.map_err(RequestError::system("hold the container's init"))?;
-        let cgroup = self
-            .hierarchy()?
-            .of_process(pid)
-            .map_err(RequestError::system(
-                "open the cgroup of the container's init",
-            ))?;
+        let cgroup = match cgroup {
+            None => self.hierarchy()?.of_process(pid),
+            Some(path) => container.cgroup.open_below(path),
+        };
+        let cgroup = cgroup.map_err(RequestError::system("open the cgroup for the process"))?;
         let place = Place {
             namespaces: ThreadNameSpaceType::empty(),
             id_maps: None,
@@ -393,7 +327,7 @@ impl Agent {
         Ok(None)
     }
 
-    fn container_mut(&mut self, id: &str) -> Result<&mut Container> {
+    pub(super) fn container_mut(&mut self, id: &str) -> Result<&mut Container> {
         let missing = || RequestError::NoContainer(id.to_owned());
         self.table.container_mut(id).ok_or_else(missing)
     }

@@ -4,10 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, ResolveFlags, mkdir, openat2};
+use rustix::fs::{Mode, mkdir};
 use rustix::process::Pid;
 
-use super::{Cgroup, CgroupError, DIRECTORY, read_file, write_file};
+use super::{Cgroup, CgroupError, DIRECTORY, open_beneath, read_file, write_file};
 use crate::plan::{Controllers, USUAL_CONTROLLERS};
 
 /// The hierarchy.
@@ -71,17 +71,7 @@ impl Hierarchy {
         let relative = below
             .strip_prefix(&self.path)
             .map_err(|_| io::ErrorKind::NotFound)?;
-        Ok(self.open_beneath(relative)?)
-    }
-
-    fn open_beneath(&self, path: &Path) -> rustix::io::Result<OwnedFd> {
-        let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let path = if path.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            path
-        };
-        openat2(&self.directory, path, DIRECTORY, Mode::empty(), beneath)
+        Ok(open_beneath(self.directory.as_fd(), relative)?)
     }
 
     fn delegate_further(&self, controllers: &Controllers) {

@@ -2,14 +2,17 @@
 
 mod hierarchy;
 mod tree;
+mod usage;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use bulkhead_protocol::Usage;
 use rustix::event::epoll::EventFlags;
-use rustix::fs::{AtFlags, Mode, OFlags, Uid, chownat, fchown};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Uid, chownat, fchown, openat2};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -57,11 +60,22 @@ pub(crate) struct Cgroup {
 impl Cgroup {
     /// Sets limits, installs the device filter, and hands it to its owner.
     pub(crate) fn configure(&self, plan: &CgroupPlan) -> Result<(), CgroupError> {
+        self.limit(&plan.writes)?;
+        sys::attach_device_filter(self.as_fd(), &plan.device_filter)
+            .map_err(CgroupError::DeviceFilter)?;
+        plan.owner.map_or(Ok(()), |owner| {
+            self.give_to(owner)
+                .map_err(|source| self.error("hand over", source))
+        })
+    }
+
+    /// Sets limits.
+    pub(crate) fn limit(&self, limits: &[CgroupWrite]) -> Result<(), CgroupError> {
         for CgroupWrite {
             file,
             value,
             best_effort,
-        } in &plan.writes
+        } in limits
         {
             match write_file(self.as_fd(), file, value) {
                 Err(source) if !best_effort => {
@@ -75,12 +89,39 @@ impl Cgroup {
                 _ => {}
             }
         }
-        sys::attach_device_filter(self.as_fd(), &plan.device_filter)
-            .map_err(CgroupError::DeviceFilter)?;
-        plan.owner.map_or(Ok(()), |owner| {
-            self.give_to(owner)
-                .map_err(|source| self.error("hand over", source))
-        })
+        Ok(())
+    }
+
+    /// Has the kernel stop all processes in it and below, or let them go on; when
+    /// it has done so, `cgroup.events` changes.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<(), CgroupError> {
+        write_file(
+            self.as_fd(),
+            "cgroup.freeze",
+            if frozen { "1" } else { "0" },
+        )
+        .map_err(|source| self.error(if frozen { "freeze" } else { "thaw" }, source))
+    }
+
+    /// Whether all processes in it and below stand still.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let events = read_file(self.as_fd(), "cgroup.events").unwrap_or_default();
+        events.lines().any(|line| line == "frozen 1")
+    }
+
+    /// Opens one that the container has made in it.
+    pub(crate) fn open_below(&self, path: &Path) -> io::Result<OwnedFd> {
+        Ok(open_beneath(self.as_fd(), path)?)
+    }
+
+    /// What it has used.
+    pub(crate) fn usage(&self) -> Usage {
+        usage::read(self.as_fd())
+    }
+
+    /// Ids of all processes in it and below.
+    pub(crate) fn processes(&self) -> BTreeSet<i32> {
+        tree::processes(self.as_fd())
     }
 
     fn give_to(&self, owner: Uid) -> io::Result<()> {
@@ -146,7 +187,7 @@ impl Cgroup {
         }
         let watch = || {
             let events = open_file(self.as_fd(), "cgroup.events", OFlags::RDONLY)?;
-            // The file is never read: by edges, each change is told once.
+            // By edges, each change is told once, whether or not it is looked at.
             let interest = EventFlags::PRI | EventFlags::ET;
             poller.add(events.as_fd(), Token::Cgroups, interest)?;
             Ok(events)
@@ -168,6 +209,18 @@ impl AsFd for Cgroup {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
+}
+
+/// Opens a cgroup in another, or that itself if the path is empty. The names in it are
+/// the container's to choose.
+fn open_beneath(directory: BorrowedFd<'_>, path: &Path) -> rustix::io::Result<OwnedFd> {
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    openat2(directory, path, DIRECTORY, Mode::empty(), beneath)
 }
 
 fn read_file(directory: BorrowedFd<'_>, name: &str) -> io::Result<String> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use bulkhead_protocol::{ErrorKind, RemoteError};
 
@@ -34,6 +35,21 @@ pub(super) enum SetupError {
         file: String,
         value: String,
         source: io::Error,
+    },
+    #[error("cannot run the startContainer hook {}", path.display())]
+    Hook { path: PathBuf, source: io::Error },
+    #[error("the startContainer hook {} failed ({status}): {output}", path.display())]
+    HookFailed {
+        path: PathBuf,
+        status: ExitStatus,
+        /// The end of what it had to say.
+        output: String,
+    },
+    #[error("the startContainer hook {} did not end in time: {output}", path.display())]
+    HookTimedOut {
+        path: PathBuf,
+        /// The end of what it had to say.
+        output: String,
     },
     #[error("exec {command}: executable file not found in $PATH")]
     NotInPath { command: String },

@@ -10,6 +10,7 @@ mod copy_up;
 mod descriptors;
 mod devices;
 mod error;
+mod hooks;
 mod identity;
 mod mounts;
 mod namespaces;
@@ -24,14 +25,16 @@ use bulkhead_protocol::WindowSize;
 use rustix::fs::{Mode, OFlags, Uid, open};
 use rustix::process::{Pid, chroot, fchdir, setsid, umask};
 use rustix::system::{setdomainname, sethostname};
-use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces, set_no_new_privs};
+use rustix::thread::{
+    CpuSet, ThreadNameSpaceType, move_into_thread_name_spaces, sched_setaffinity, set_no_new_privs,
+};
 
 pub(crate) use control::{MAX_REPORT, Report, pair as control_pair};
 pub(crate) use descriptors::Streams;
 pub(crate) use namespaces::MADE_LATER;
 pub(crate) use terminal::window_size;
 
-use crate::plan::{ContainerPlan, ProcessPlan};
+use crate::plan::{ContainerPlan, CpuList, ProcessPlan};
 use crate::stdio::Which;
 use crate::sys::{self, Forked};
 use command::Command;
@@ -55,10 +58,10 @@ pub(crate) struct Launch<'a> {
 }
 
 /// Runs a container's init process. Returns the code to exit with if it fails.
-pub(crate) fn run_init(proof: &Forked, plan: &ContainerPlan, launch: Launch<'_>) -> u8 {
-    run(proof, launch, None, |terminal, control| {
-        set_up_init(plan, terminal, control)
-    })
+pub(crate) fn run_init(proof: &Forked, id: &str, plan: &ContainerPlan, launch: Launch<'_>) -> u8 {
+    let set_up =
+        |terminal, control: &Control| -> Result<()> { set_up_init(plan, terminal, control) };
+    run(proof, launch, None, set_up, || hooks::run(id, plan))
 }
 
 /// A container's init process, as one that joins it has to know it.
@@ -78,11 +81,14 @@ pub(crate) fn run_exec(
     namespaces: ThreadNameSpaceType,
     launch: Launch<'_>,
 ) -> u8 {
-    let uid = launch.plan.uid;
-    run(proof, launch, Some(init.pidfd), |terminal, control| {
+    let ProcessPlan { uid, exec_cpus, .. } = launch.plan;
+    let uid = *uid;
+    let set_up = |terminal: Option<WindowSize>, control: &Control| {
         set_up_exec(init, namespaces)?;
+        exec_cpus.as_ref().map_or(Ok(()), bind)?;
         terminal.map_or(Ok(()), |size| take_new_terminal(size, uid, control))
-    })
+    };
+    run(proof, launch, Some(init.pidfd), set_up, || Ok(()))
 }
 
 fn run(
@@ -90,6 +96,7 @@ fn run(
     launch: Launch<'_>,
     keep: Option<BorrowedFd<'_>>,
     set_up: impl FnOnce(Option<WindowSize>, &Control) -> Result<()>,
+    before_command: impl FnOnce() -> Result<()>,
 ) -> u8 {
     let absent = launch.streams.each_ref().map(Option::is_none);
     let control = match descriptors::arrange(proof, launch.streams, launch.control, keep) {
@@ -102,7 +109,8 @@ fn run(
     } else {
         absent
     };
-    let finish = || execute(launch.plan, launch.seccomp_filter, absent, &control);
+    let filter = launch.seccomp_filter;
+    let finish = || execute(launch.plan, filter, absent, &control, before_command);
     let result = set_up(launch.terminal, &control).and_then(|()| finish());
     let Err(error) = result;
     control.send_failure(error.to_remote());
@@ -183,8 +191,10 @@ fn execute(
     seccomp_filter: Option<&[u8]>,
     absent: Which,
     control: &Control,
+    before_command: impl FnOnce() -> Result<()>,
 ) -> Result<Infallible> {
     descriptors::replace_null(absent)?;
+    prioritise(plan)?;
     let install_filter = || match seccomp_filter {
         Some(filter) => sys::install_seccomp_filter(filter).step("install the seccomp filter"),
         None => Ok(()),
@@ -202,5 +212,23 @@ fn execute(
         set_no_new_privs(true).step("set no_new_privs")?;
         install_filter()?;
     }
+    before_command()?;
     Err::<Infallible, SetupError>(command.execute())
+}
+
+fn bind(cpus: &CpuList) -> Result<()> {
+    let mut set = CpuSet::new();
+    cpus.0.iter().for_each(|cpu| set.set(*cpu));
+    sched_setaffinity(None, &set).step("bind the process to its processors")
+}
+
+/// A filter may forbid it, and some of it needs privileges.
+fn prioritise(plan: &ProcessPlan) -> Result<()> {
+    if let Some(scheduling) = &plan.scheduling {
+        sys::set_scheduling(scheduling).step("set the scheduler")?;
+    }
+    if let Some(priority) = plan.io_priority {
+        sys::set_io_priority(priority).step("set the priority of input and output")?;
+    }
+    Ok(())
 }

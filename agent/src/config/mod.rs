@@ -4,22 +4,23 @@
 //! (`config.md`, `config-linux.md`). The host has read the document with a
 //! complete set of types; here stands only what has an effect in the guest, or
 //! must be refused because it would silently have none. Fields that are absent
-//! below have no meaning in the guest: `ociVersion`, `annotations`, the labels
+//! below have no meaning in the guest: `ociVersion`, the labels
 //! of security modules that the guest's kernel lacks, `seccomp` (it arrives
 //! compiled), `cgroupsPath` (the agent's cgroups are its own affair).
 
 mod linux;
 mod process;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde::{Deserialize, Deserializer};
 
 pub(crate) use linux::{
     BlockIo, Cpu, Device, DeviceRule, IdMapping, Linux, Memory, NamespaceKind, Personality,
     PersonalityDomain, Pids, Resources, TimeOffset,
 };
-pub(crate) use process::{Capabilities, Process, Rlimit};
+pub(crate) use process::{Capabilities, IoPriority, Process, Rlimit, Scheduler};
 
 /// A `config.json`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -39,6 +40,9 @@ pub(crate) struct Config {
     /// Programs run at moments of the life cycle.
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) hooks: Hooks,
+    /// What its user has to say about it; for hooks.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) annotations: BTreeMap<String, String>,
     /// Everything that only Linux has.
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) linux: Linux,
@@ -74,16 +78,29 @@ pub(crate) struct Mount {
     pub(crate) gid_mappings: Option<Vec<IdMapping>>,
 }
 
-/// `hooks`, as far as they would run in the guest. The others are the host's.
+/// `hooks`, as far as they run in the guest. The others are the host's.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Hooks {
-    /// In the container's namespaces, before the root is changed.
-    #[serde(deserialize_with = "null_is_default")]
-    pub(crate) create_container: Vec<IgnoredAny>,
     /// In the container, before its command.
     #[serde(deserialize_with = "null_is_default")]
-    pub(crate) start_container: Vec<IgnoredAny>,
+    pub(crate) start_container: Vec<Hook>,
+}
+
+/// A program, as `execve` takes it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Hook {
+    /// The program.
+    pub(crate) path: PathBuf,
+    /// Its arguments, its name among them.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) args: Vec<String>,
+    /// `NAME=value` each.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) env: Vec<String>,
+    /// Seconds it may take.
+    pub(crate) timeout: Option<u64>,
 }
 
 /// JSON written by Go has `null` for an empty list.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::null_is_default;
 
@@ -31,13 +31,59 @@ pub(crate) struct Process {
     pub(crate) no_new_privileges: bool,
     /// Written to `oom_score_adj`.
     pub(crate) oom_score_adj: Option<i16>,
-    /// Not supported.
-    pub(crate) scheduler: Option<IgnoredAny>,
-    /// Not supported.
-    pub(crate) io_priority: Option<IgnoredAny>,
-    /// Not supported.
-    #[serde(rename = "execCPUAffinity")]
-    pub(crate) exec_cpu_affinity: Option<IgnoredAny>,
+    /// How it is scheduled, if not as the agent is.
+    pub(crate) scheduler: Option<Scheduler>,
+    /// How urgent its input and output are, likewise.
+    pub(crate) io_priority: Option<IoPriority>,
+    /// Processors of a process that an `exec` adds.
+    #[serde(rename = "execCPUAffinity", deserialize_with = "null_is_default")]
+    pub(crate) exec_cpu_affinity: CpuAffinity,
+}
+
+/// `process.execCPUAffinity`. Of `initial`, which would hold until the process is in the
+/// container's cgroup, nothing is left: it is made there.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct CpuAffinity {
+    /// A list, as `0-2,5`.
+    #[serde(rename = "final")]
+    pub(crate) last: Option<String>,
+}
+
+/// `process.scheduler`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct Scheduler {
+    /// Name, as `SCHED_BATCH`.
+    pub(crate) policy: String,
+    /// From -20, the most favourable, to 19.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) nice: i32,
+    /// Priority under the real-time policies.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) priority: i32,
+    /// Names, as `SCHED_FLAG_RECLAIM`.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) flags: Vec<String>,
+    /// Nanoseconds of each period that it needs, for deadlines.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) runtime: u64,
+    /// Nanoseconds within which it needs them.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) deadline: u64,
+    /// Nanoseconds of a period.
+    #[serde(deserialize_with = "null_is_default")]
+    pub(crate) period: u64,
+}
+
+/// `process.ioPriority`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(crate) struct IoPriority {
+    /// Name, as `IOPRIO_CLASS_BE`.
+    pub(crate) class: String,
+    /// Level within the class, from 0, the most urgent, to 7.
+    pub(crate) priority: i64,
 }
 
 /// `process.user`.

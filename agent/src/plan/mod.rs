@@ -8,24 +8,29 @@ mod capabilities;
 mod cgroup;
 mod device_filter;
 mod devices;
+mod hooks;
 mod mount_options;
 mod mounts;
 mod namespaces;
+mod priority;
 mod process;
 mod resources;
 mod sysctls;
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
 pub(crate) use capabilities::CapabilityPlan;
 pub(crate) use cgroup::{CgroupPlan, Controllers, USUAL_CONTROLLERS};
 pub(crate) use devices::DeviceNode;
+pub(crate) use hooks::HookPlan;
 pub(crate) use mount_options::{Attributes, Propagation};
 pub(crate) use mounts::{MountKind, MountPlan, Parameter};
 pub(crate) use namespaces::{IdMaps, Namespaces};
+pub(crate) use priority::{CpuList, IoPriority, Scheduling};
 pub(crate) use process::{ProcessPlan, ResourceLimit};
-pub(crate) use resources::CgroupWrite;
+pub(crate) use resources::{CgroupWrite, plan as limits};
 pub(crate) use sysctls::Sysctl;
 
 use crate::config::{Config, Personality};
@@ -84,6 +89,10 @@ pub(crate) struct ContainerPlan {
     pub(crate) cgroup: CgroupPlan,
     /// Execution domain to set.
     pub(crate) personality: Option<Personality>,
+    /// What runs right before the command.
+    pub(crate) start_hooks: Vec<HookPlan>,
+    /// What those are told about the container.
+    pub(crate) annotations: BTreeMap<String, String>,
     /// The init process.
     pub(crate) process: ProcessPlan,
 }
@@ -112,6 +121,8 @@ impl ContainerPlan {
             sysctls: sysctls::plan(&linux.sysctl)?,
             cgroup: CgroupPlan::new(&linux.resources, &mounts, &namespaces, process.uid)?,
             personality: linux.personality,
+            start_hooks: hooks::plan(&config.hooks.start_container)?,
+            annotations: config.annotations.clone(),
             namespaces,
             mounts,
             process,
@@ -119,19 +130,9 @@ impl ContainerPlan {
     }
 }
 
-/// Hooks that run in the guest name programs of the host, or would have to be
-/// executed before the container is complete: neither can be had here, and a
-/// hook that is silently skipped is worse than a container that does not start.
+/// What has no effect in a guest, or would have to have one on the host.
 fn refuse_what_would_be_ignored(config: &Config) -> Result<(), PlanError> {
     let unsupported = [
-        (
-            !config.hooks.create_container.is_empty(),
-            "hooks.createContainer",
-        ),
-        (
-            !config.hooks.start_container.is_empty(),
-            "hooks.startContainer",
-        ),
         (config.linux.intel_rdt.is_some(), "linux.intelRdt"),
         (
             config.linux.resources.rdma.is_some(),
@@ -183,13 +184,5 @@ mod tests {
             let error = ContainerPlan::new(&config(json)).unwrap_err();
             assert!(error.to_string().starts_with(field), "{error}");
         }
-    }
-
-    #[test]
-    fn hooks_of_the_guest_are_refused_not_skipped() {
-        let mut config = config(MINIMAL);
-        config.hooks = serde_json::from_str(r#"{"startContainer": [{"path": "/h"}]}"#).unwrap();
-        let error = ContainerPlan::new(&config).unwrap_err();
-        assert!(error.to_string().contains("startContainer"), "{error}");
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
-use super::{CapabilityPlan, PlanError, invalid};
+use super::{CapabilityPlan, CpuList, IoPriority, PlanError, Scheduling, invalid};
 use crate::config;
 
 /// Everything about a process but its streams.
@@ -32,6 +32,12 @@ pub(crate) struct ProcessPlan {
     pub(crate) no_new_privileges: bool,
     /// What to write to `oom_score_adj`.
     pub(crate) oom_score_adj: Option<i16>,
+    /// How it is scheduled, if not as the agent is.
+    pub(crate) scheduling: Option<Scheduling>,
+    /// How urgent its input and output are, likewise.
+    pub(crate) io_priority: Option<IoPriority>,
+    /// Processors that it is bound to if an `exec` adds it.
+    pub(crate) exec_cpus: Option<CpuList>,
 }
 
 /// A resource and its limit.
@@ -49,17 +55,6 @@ const DEFAULT_UMASK: u32 = 0o022;
 impl ProcessPlan {
     /// Decides what a process of a configuration means.
     pub(crate) fn new(config: &config::Process) -> Result<Self, PlanError> {
-        let unsupported = [
-            (config.scheduler.is_some(), "process.scheduler"),
-            (config.io_priority.is_some(), "process.ioPriority"),
-            (
-                config.exec_cpu_affinity.is_some(),
-                "process.execCPUAffinity",
-            ),
-        ];
-        if let Some((_, field)) = unsupported.into_iter().find(|(asked_for, _)| *asked_for) {
-            return Err(PlanError::Unsupported { field });
-        }
         if config.args.is_empty() {
             return Err(PlanError::Missing("process.args"));
         }
@@ -78,9 +73,21 @@ impl ProcessPlan {
             groups: groups(&user.additional_gids)?,
             umask: user.umask.unwrap_or(DEFAULT_UMASK) & 0o777,
             capabilities: CapabilityPlan::new(&config.capabilities),
-            limits: config.rlimits.iter().map(limit).collect::<Result<_, _>>()?,
+            limits: limits(&config.rlimits)?,
             no_new_privileges: config.no_new_privileges,
             oom_score_adj: config.oom_score_adj,
+            scheduling: config.scheduler.as_ref().map(Scheduling::new).transpose()?,
+            io_priority: config
+                .io_priority
+                .as_ref()
+                .map(IoPriority::new)
+                .transpose()?,
+            exec_cpus: config
+                .exec_cpu_affinity
+                .last
+                .as_deref()
+                .map(CpuList::parse)
+                .transpose()?,
         })
     }
 }
@@ -127,6 +134,18 @@ fn groups(ids: &[u32]) -> Result<Vec<Gid>, PlanError> {
     ids.iter()
         .map(|id| gid("process.user.additionalGids", *id))
         .collect()
+}
+
+fn limits(configs: &[config::Rlimit]) -> Result<Vec<ResourceLimit>, PlanError> {
+    for (index, config) in configs.iter().enumerate() {
+        if configs[..index]
+            .iter()
+            .any(|other| other.kind == config.kind)
+        {
+            return Err(invalid("process.rlimits", &config.kind, "is there twice"));
+        }
+    }
+    configs.iter().map(limit).collect()
 }
 
 fn limit(config: &config::Rlimit) -> Result<ResourceLimit, PlanError> {
@@ -210,8 +229,18 @@ mod tests {
                 "RLIMIT_CPU",
             ),
             (
+                r#"{"cwd": "/", "args": ["a"],
+                    "rlimits": [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1},
+                                {"type": "RLIMIT_CPU", "soft": 2, "hard": 2}]}"#,
+                "twice",
+            ),
+            (
                 r#"{"cwd": "/", "args": ["a"], "scheduler": {}}"#,
-                "scheduler",
+                "scheduler.policy",
+            ),
+            (
+                r#"{"cwd": "/", "args": ["a"], "execCPUAffinity": {"final": "x"}}"#,
+                "execCPUAffinity",
             ),
         ] {
             let error = plan(json).unwrap_err().to_string();

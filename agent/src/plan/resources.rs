@@ -35,7 +35,8 @@ impl CgroupWrite {
     }
 }
 
-pub(super) fn plan(resources: &Resources) -> Result<Vec<CgroupWrite>, PlanError> {
+/// Decides what limits mean, for a container that is there or will be.
+pub(crate) fn plan(resources: &Resources) -> Result<Vec<CgroupWrite>, PlanError> {
     let mut writes = Vec::new();
     memory(&resources.memory, &mut writes)?;
     cpu(&resources.cpu, &mut writes);
@@ -58,7 +59,8 @@ pub(super) fn plan(resources: &Resources) -> Result<Vec<CgroupWrite>, PlanError>
 
 /// Files of the cgroup itself, and none that moves processes or delegates.
 fn check_name(field: &'static str, name: &str) -> Result<(), PlanError> {
-    if name.is_empty() || name.contains('/') || name.starts_with("cgroup.") {
+    let is_core = name.starts_with("cgroup.") && !name.starts_with("cgroup.max.");
+    if name.is_empty() || name.contains('/') || is_core {
         return Err(invalid(field, &name, "is not a limit of a cgroup"));
     }
     Ok(())

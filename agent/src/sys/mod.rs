@@ -7,6 +7,7 @@ mod io_port;
 mod keyring;
 mod mount;
 mod network;
+mod priority;
 mod process;
 mod tsc;
 mod vsock;
@@ -17,6 +18,7 @@ pub(crate) use io_port::write_port;
 pub(crate) use keyring::join_new_session_keyring;
 pub(crate) use mount::set_attributes;
 pub(crate) use network::bring_up_loopback;
+pub(crate) use priority::{set_io_priority, set_scheduling};
 pub(crate) use process::{
     close_all_but, exit_now, ignore_sigpipe, install_seccomp_filter, reset_signals, send_signal,
     set_personality, unshare,

@@ -160,6 +160,7 @@ impl TestAgent {
                 spec: Json::new(process).unwrap(),
                 seccomp_filter: None,
                 stdio,
+                cgroup: None,
             })))?;
         Ok(Started::new(name, &listener, &stdio))
     }

@@ -206,6 +206,19 @@ fn identity_is_as_configured() {
 }
 
 #[test]
+fn a_real_time_process_is_one() {
+    let mut agent = agent_or_skip!();
+    let rootfs = Rootfs::new();
+    // Its real-time priority and policy, as proc_pid_stat(5) counts fields.
+    let mut config = rootfs.shell("cut -d' ' -f40,41 /proc/self/stat");
+    config["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 7});
+    assert_eq!(output(&mut agent, &config), "7 1\n");
+    config["process"]["scheduler"]["priority"] = json!(100);
+    let error = agent.run("b", &config).unwrap_err();
+    assert!(error.to_string().contains("scheduler"), "{error}");
+}
+
+#[test]
 fn root_without_capabilities_has_none() {
     let mut agent = agent_or_skip!();
     let rootfs = Rootfs::new();

@@ -121,6 +121,7 @@ fn an_exec_that_cannot_be_started_is_gone_and_its_waiters_are_told() {
                 stderr: true,
                 terminal: None,
             },
+            cgroup: None,
         };
         let exec = agent.connection.send(RequestBody::Exec(Box::new(exec)));
         let wait = agent.connection.send(RequestBody::Wait { process: name });

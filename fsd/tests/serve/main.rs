@@ -77,6 +77,7 @@ fn serve(exports: &str) {
             source: source.into(),
             recursive: true,
             read_only: line.contains('!'),
+            id_map: None,
         }
     };
     let exports: Vec<_> = exports.lines().map(parse).collect();

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::events::wait_readable;
 use crate::id::ContainerId;
 use crate::process::ProcessRef;
+use crate::removal;
 use crate::sandbox;
 use crate::state::{State, Status};
 use crate::store::StoreError;
@@ -59,7 +60,7 @@ fn remove(context: &Context, id: &ContainerId, force: bool) -> Result<(), Error>
     // A monitor in the foreground removes the record itself.
     let entry = context.store.entry(id)?;
     sandbox::remove(&context.store.sandbox_dir(id))?;
-    Ok(entry.remove()?)
+    Ok(removal::forget(entry, state.as_ref())?)
 }
 
 /// Ends what is left of the container; its monitor does most of it.

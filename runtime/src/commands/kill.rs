@@ -34,7 +34,11 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
     let signal = signals::parse(&args.signal)?;
     let state = context.store.state(&id)?;
     if !state.status().can_signal() {
-        return Err(Error::NotRunning { id });
+        // Like runc: all of none is no failure, and containerd relies on it.
+        if args.all {
+            return Ok(0);
+        }
+        return Err(Error::NotRunning { verb: "kill", id });
     }
     if signal == signals::KILL {
         kill(context, &state, args.all)?;
@@ -86,6 +90,7 @@ fn send(
     };
     match ask(context, state, request, patience) {
         Err(error) if has_ended(state, &error) => Err(Error::NotRunning {
+            verb: "kill",
             id: state.id.clone(),
         }),
         other => other,

@@ -1,18 +1,25 @@
 //! The verbs, a file each: its arguments, and what it does with them.
 
+pub(crate) mod bench;
 pub(crate) mod check;
+pub(crate) mod checkpoint;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod events;
 pub(crate) mod exec;
+pub(crate) mod features;
 pub(crate) mod fsd;
 pub(crate) mod kill;
 pub(crate) mod list;
 pub(crate) mod monitor;
+pub(crate) mod pause;
 mod pid_file;
+pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod spec;
 pub(crate) mod start;
 pub(crate) mod state;
+pub(crate) mod update;
 pub(crate) mod vmm;
 
 use std::ffi::CStr;
@@ -20,9 +27,13 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bulkhead_protocol::{RequestBody, Response};
+
+use crate::agent::{AgentError, Connection, PATIENCE};
 use crate::cli::Command;
 use crate::context::Context;
 use crate::error::Error;
+use crate::state::State;
 
 /// How long a guest may take to be up, in seconds. Real hosts need less than
 /// one; emulated ones are slow.
@@ -47,6 +58,9 @@ pub(crate) struct ContainerArgs {
     /// Accepted for engines: the root is changed in the guest
     #[arg(long, hide = true)]
     pub(crate) no_pivot: bool,
+    /// Accepted for engines: the agent reaps in the guest
+    #[arg(long, hide = true)]
+    pub(crate) no_subreaper: bool,
     /// Accepted for engines: keys are kept in the guest
     #[arg(long, hide = true)]
     pub(crate) no_new_keyring: bool,
@@ -87,9 +101,48 @@ pub(crate) fn execute(command: Command, context: &Context) -> Result<u8, Error> 
         Command::Delete(args) => delete::execute(context, &args),
         Command::Exec(args) => exec::execute(context, &args),
         Command::List(args) => list::execute(context, &args),
+        Command::Ps(args) => ps::execute(context, &args),
+        Command::Pause(args) => pause::pause(context, &args),
+        Command::Resume(args) => pause::resume(context, &args),
+        Command::Update(args) => update::execute(context, &args),
+        Command::Events(args) => events::execute(context, &args),
+        Command::Features => features::execute(),
+        Command::Checkpoint(_) => checkpoint::refuse("checkpoint"),
+        Command::Restore(_) => checkpoint::refuse("restore"),
         Command::Spec(args) => spec::execute(&args),
         Command::Check(args) => check::execute(&args),
         Command::Monitor(args) => monitor::execute(context, args),
+    }
+}
+
+/// Asks a container's agent. `verb` is what for, as in "cannot VERB container".
+fn ask(
+    context: &Context,
+    state: &State,
+    verb: &'static str,
+    request: RequestBody,
+) -> Result<Response, Error> {
+    let id = &state.id;
+    if !state.status().can_signal() {
+        let id = id.clone();
+        return Err(Error::NotRunning { verb, id });
+    }
+    let dir = context.sandbox_dir(id)?;
+    let answer =
+        Connection::dial(&dir, PATIENCE).and_then(|mut agent| agent.call(request, PATIENCE));
+    answer.map_err(|source| Error::Agent {
+        verb,
+        id: id.clone(),
+        source,
+    })
+}
+
+/// An answer to something else.
+fn strange_answer(state: &State, verb: &'static str) -> Error {
+    Error::Agent {
+        verb,
+        id: state.id.clone(),
+        source: AgentError::UnexpectedReply,
     }
 }
 

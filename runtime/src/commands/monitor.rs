@@ -49,6 +49,7 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
         },
         terminal: args.console_socket.map_or(Terminal::None, Terminal::Socket),
         remove: false,
+        cgroup_driver: context.cgroup_driver(),
         start_timeout: args.start_timeout,
         started: context.started,
         timeline: None,
@@ -61,7 +62,7 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
             .ready()
             .map_err(MonitorError::io("tell that the container is ready"))?;
         context
-            .leave_stderr()
+            .leave_stderr(matches!(job.terminal, Terminal::Socket(_)))
             .map_err(MonitorError::io("part with standard error"))
     };
     match monitor::run(&context.store, &job, ready) {

@@ -43,6 +43,7 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
         until: Until::Started,
         terminal: Terminal::Inherited,
         remove: !args.keep,
+        cgroup_driver: context.cgroup_driver(),
         start_timeout: args.container.start_timeout,
         started: context.started,
         timeline: args.timeline,

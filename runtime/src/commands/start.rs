@@ -2,9 +2,11 @@
 
 use bulkhead_protocol::{ContainerState, ErrorKind, RequestBody, Response};
 
+use super::kill;
 use crate::agent::{AgentError, Connection, PATIENCE};
 use crate::context::Context;
 use crate::error::Error;
+use crate::hooks::{self, Hooked, Moment};
 use crate::id::ContainerId;
 use crate::logging;
 use crate::monitor::command_exit_code;
@@ -34,6 +36,7 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
     match agent.call(request, PATIENCE) {
         Ok(_) => {
             record(context, &state);
+            run_hooks(context, state)?;
             Ok(0)
         }
         // An earlier `start` did not live to record it.
@@ -45,6 +48,23 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
         }
         Err(source) => Err(failed(id, source)),
     }
+}
+
+/// A container whose hook fails does not stay.
+fn run_hooks(context: &Context, started: State) -> Result<(), Error> {
+    let config: Hooked = context.store.config(&started.id)?;
+    let running = State {
+        phase: Phase::Running,
+        ..started
+    };
+    let hooks = config.hooks.as_ref();
+    let done = hooks::run(Moment::Poststart, hooks, &running.describe(), None);
+    if done.is_err()
+        && let Err(error) = kill::kill(context, &running, false)
+    {
+        log::warn!("{}", logging::chain(&error));
+    }
+    Ok(done?)
 }
 
 /// Records that the container runs. It does so whatever comes of the record,

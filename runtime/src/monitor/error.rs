@@ -6,8 +6,13 @@ use bulkhead_protocol::{ErrorKind, RemoteError};
 
 use crate::agent::AgentError;
 use crate::bundle::BundleError;
+use crate::devices::HostDevice;
 use crate::guest_spec::MountError;
+use crate::hooks::HookError;
+use crate::host_cgroup::CgroupError;
 use crate::installation::MissingFile;
+use crate::namespaces::NamespaceError;
+use crate::network::NetworkError;
 use crate::resources::ResourceError;
 use crate::sandbox::{Demise, SandboxError, quoted};
 use crate::seccomp::ProfileError;
@@ -30,12 +35,27 @@ pub(crate) enum MonitorError {
     /// A mount cannot be had.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// A device cannot be had.
+    #[error(transparent)]
+    Device(#[from] HostDevice),
     /// A microVM of that size cannot be had.
     #[error(transparent)]
     Resources(#[from] ResourceError),
     /// The seccomp profile cannot be used.
     #[error(transparent)]
     Seccomp(#[from] ProfileError),
+    /// A namespace is none.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// A hook failed.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The network cannot be taken over.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The container's cgroup on the host cannot be had.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// The guest's kernel or initramfs is not there.
     #[error(transparent)]
     Installation(#[from] MissingFile),
@@ -121,7 +141,9 @@ impl MonitorError {
     pub(crate) fn exit_code(&self) -> Option<u8> {
         match self {
             Self::Refused { error } => command_exit_code(error),
-            Self::Interrupted { signal } | Self::Undrained { signal } => Some(128 + signal),
+            Self::Interrupted { signal }
+            | Self::Undrained { signal }
+            | Self::Hook(HookError::Interrupted { signal, .. }) => Some(128 + signal),
             // As if it had been killed, which is what has happened to it.
             Self::Lost(_) => Some(128 + signals::KILL),
             _ => None,

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::clock::Moment;
+use crate::host_cgroup::Driver;
 use crate::id::ContainerId;
 
 /// A container to make a sandbox for.
@@ -19,6 +20,8 @@ pub(crate) struct Job {
     pub(crate) terminal: Terminal,
     /// Whether its record goes as soon as it is over.
     pub(crate) remove: bool,
+    /// Who makes cgroups on this host; nobody, if the container is to have none.
+    pub(crate) cgroup_driver: Option<Driver>,
     /// How long the start may take.
     pub(crate) start_timeout: Duration,
     /// When the command began.

@@ -9,15 +9,21 @@ mod error;
 mod job;
 mod record;
 mod supervisor;
+mod surroundings;
 
-use bulkhead_protocol::{CreateContainer, Json, ProcessId, RequestBody, WindowSize};
+use std::mem;
+
+use bulkhead_protocol::{CreateContainer, Json, Network, ProcessId, RequestBody, WindowSize};
 use oci_spec::runtime::Process;
 
 use crate::attached::{Attached, Screen};
 use crate::bundle::Bundle;
+use crate::devices;
 use crate::guest_spec::GuestSpec;
+use crate::hooks::{self, Moment};
 use crate::installation::Installation;
 use crate::logging;
+use crate::namespaces;
 use crate::process::ProcessRef;
 use crate::resources::{Host, Resources};
 use crate::sandbox::{Helper, Plan, Sandbox};
@@ -47,27 +53,37 @@ pub(crate) fn run(
     let signals = Signals::catch().map_err(MonitorError::io("catch signals"))?;
     let bundle = Bundle::load(&job.bundle)?;
     check_terminal(&job.terminal, &bundle)?;
+    namespaces::check(&bundle.spec)?;
     let resources = Resources::of(&bundle.spec, Host::current())?;
-    let GuestSpec { spec, exports } = GuestSpec::new(&job.id, &bundle)?;
+    let GuestSpec { mut spec, exports } = GuestSpec::new(&job.id, &bundle)?;
+    devices::keep_guests(&mut spec)?;
     let installation = Installation::find()?;
     let monitor = ProcessRef::current().map_err(MonitorError::io("identify this process"))?;
     let mut record = Record::reserve(store, &job.id, monitor)?;
+    let mut network = surroundings::make(job, &bundle, resources, &mut record, &signals)?;
     let plan = Plan {
+        taps: network
+            .as_mut()
+            .map_or_else(Vec::new, |taken| mem::take(&mut taken.taps)),
         installation,
         resources,
         exports,
     };
-    let sandbox = Sandbox::launch(&store.sandbox_dir(&job.id), &plan)?;
+    let sandbox = Sandbox::launch(&store.sandbox_dir(&job.id), plan)?;
 
     // The guest is booting.
     let identify = |helper: &Helper| {
         ProcessRef::of(helper.pid()).map_err(MonitorError::io("identify the sandbox's processes"))
     };
     let (vmm, fsd) = (identify(sandbox.vmm())?, identify(sandbox.file_server())?);
-    record.publish(&bundle, vmm, fsd)?;
+    record.write(&bundle, |state| {
+        state.vmm = Some(vmm);
+        state.fsd = Some(fsd);
+    })?;
     let spec =
         Json::new(&spec).map_err(|e| MonitorError::io("encode the configuration")(e.into()))?;
-    let goal = prepare(job, &bundle, spec, &sandbox)?;
+    let network_request = network.as_ref().map(|taken| taken.network.clone());
+    let goal = prepare(job, &bundle, spec, network_request, &sandbox)?;
 
     let mut supervisor = Supervisor::new(sandbox, signals, Timeline::new(job.started));
     let attached = supervisor.start(goal, job.start_timeout)?;
@@ -75,6 +91,10 @@ pub(crate) fn run(
         Until::Created => Phase::Created,
         Until::Started => Phase::Running,
     })?;
+    if job.until == Until::Started {
+        let state = record.read()?;
+        hooks::run(Moment::Poststart, bundle.hooks(), &state.describe(), None)?;
+    }
     ready()?;
     if let Some(path) = &job.timeline
         && let Err(error) = supervisor.timeline().write(path)
@@ -125,6 +145,7 @@ fn prepare(
     job: &Job,
     bundle: &Bundle,
     spec: Json,
+    network: Option<Network>,
     sandbox: &Sandbox,
 ) -> Result<Goal, MonitorError> {
     let (local, screen) = open_stdio(&job.terminal, bundle)?;
@@ -142,6 +163,7 @@ fn prepare(
             container,
             exec: None,
         },
+        network: network.map(Box::new),
         request: RequestBody::Create(Box::new(request)),
         streams,
         screen,

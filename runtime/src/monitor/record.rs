@@ -3,8 +3,11 @@
 use std::time::SystemTime;
 
 use crate::bundle::Bundle;
+use crate::host_cgroup::{self, Home};
 use crate::id::ContainerId;
+use crate::logging;
 use crate::process::ProcessRef;
+use crate::removal;
 use crate::state::{Exit, Phase, State};
 use crate::store::{Entry, Store, StoreError};
 
@@ -16,6 +19,8 @@ pub(super) struct Record<'a> {
     id: &'a ContainerId,
     monitor: ProcessRef,
     reserved: Option<Entry>,
+    /// Where this process was before it entered the container's cgroup.
+    home: Option<Home>,
     kept: bool,
 }
 
@@ -32,34 +37,37 @@ impl<'a> Record<'a> {
             id,
             monitor,
             reserved,
+            home: None,
             kept: false,
         })
     }
 
-    /// Writes down what the container is made from. From here on other
-    /// commands can see it.
-    pub(super) fn publish(
+    /// Writes something down about the container; at first, with it, what it is
+    /// made from. From then on other commands can see it.
+    pub(super) fn write(
         &mut self,
         bundle: &Bundle,
-        vmm: ProcessRef,
-        fsd: ProcessRef,
+        change: impl FnOnce(&mut State),
     ) -> Result<(), StoreError> {
         let Some(entry) = self.reserved.take() else {
-            return Ok(());
+            return self.update(change);
         };
         let annotations = bundle.spec.annotations().clone().unwrap_or_default();
-        let state = State {
+        let mut state = State {
             id: self.id.clone(),
             bundle: bundle.path.clone(),
             rootfs: bundle.rootfs.clone(),
             annotations: annotations.into_iter().collect(),
             created: humantime::format_rfc3339_nanos(SystemTime::now()).to_string(),
             phase: Phase::Creating,
+            paused: false,
             monitor: self.monitor,
-            vmm: Some(vmm),
-            fsd: Some(fsd),
+            vmm: None,
+            fsd: None,
+            cgroup: None,
             exit: None,
         };
+        change(&mut state);
         let written = entry
             .write_config(&bundle.spec)
             .and_then(|()| entry.write_state(&state));
@@ -67,6 +75,17 @@ impl<'a> Record<'a> {
             self.reserved = Some(entry);
         }
         written
+    }
+
+    /// What has been written down.
+    pub(super) fn read(&self) -> Result<State, StoreError> {
+        self.store.state(self.id)
+    }
+
+    /// Takes note that this process enters the container's cgroup, which it has
+    /// to leave before that can be removed.
+    pub(super) fn will_enter_cgroup(&mut self) {
+        self.home = Some(Home::current());
     }
 
     /// Leaves the record to `delete`.
@@ -95,12 +114,17 @@ impl<'a> Record<'a> {
         if let Some(entry) = self.reserved.take() {
             return entry.remove();
         }
+        if let Some(home) = &self.home
+            && let Err(error) = host_cgroup::leave_for(home)
+        {
+            log::warn!("{}", logging::chain(&error));
+        }
         let entry = match self.store.entry(self.id) {
             Err(StoreError::NotFound { .. }) => return Ok(()),
             other => other?,
         };
         match entry.state()? {
-            Some(state) if state.monitor == self.monitor => entry.remove(),
+            Some(state) if state.monitor == self.monitor => removal::forget(entry, Some(&state)),
             _ => Ok(()),
         }
     }
@@ -111,7 +135,7 @@ impl Drop for Record<'_> {
         if !self.kept
             && let Err(error) = self.remove()
         {
-            log::warn!("{}", crate::logging::chain(&error));
+            log::warn!("{}", logging::chain(&error));
         }
     }
 }

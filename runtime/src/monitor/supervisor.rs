@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use bulkhead_protocol::{ExitStatus, ProcessId, RequestBody};
+use bulkhead_protocol::{ExitStatus, Network, ProcessId, RequestBody};
 
 use super::{MonitorError, Until};
 use crate::agent::{AgentError, Connection};
@@ -18,6 +18,8 @@ use crate::timeline::Timeline;
 #[derive(Debug)]
 pub(super) struct Goal {
     pub(super) process: ProcessId,
+    /// What the guest's network is to be, if it has one.
+    pub(super) network: Option<Box<Network>>,
     pub(super) request: RequestBody,
     pub(super) streams: Streams,
     pub(super) screen: Screen,
@@ -67,16 +69,28 @@ impl Supervisor {
         };
         let mut attached = Attached::new(goal.process, agent, goal.streams, goal.screen);
         attached
-            .create(goal.request, goal.until == Until::Started)
+            .create(goal.network, goal.request, goal.until == Until::Started)
             .map_err(|e| self.agent_failed(e, MonitorError::NotStarted))?;
+        // Once the container is there its command may run before that is told, and
+        // be heard: a signal is for the command from then on.
+        let mut created = false;
+        let mut held = Vec::new();
         loop {
             let mut done = false;
             for source in self.wait(Some(&attached), deadline)? {
+                if created && source == Source::Signals {
+                    self.hold_signals(&mut held)?;
+                    continue;
+                }
                 for progress in self.advance_start(&mut attached, source)? {
+                    created |= matches!(progress, Progress::Created);
                     done |= reached(&progress);
                 }
             }
             if done {
+                for signal in held {
+                    self.pass_on(&mut attached, signal)?;
+                }
                 return Ok(attached);
             }
             if has_passed(deadline) {
@@ -273,9 +287,19 @@ impl Supervisor {
 
     fn forward(&mut self, attached: &mut Attached) -> Result<(), MonitorError> {
         while let Some(signal) = self.next_signal()? {
-            attached
-                .signal(signal)
-                .map_err(|e| self.agent_failed(e, MonitorError::Lost))?;
+            self.pass_on(attached, signal)?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, attached: &mut Attached, signal: u8) -> Result<(), MonitorError> {
+        let sent = attached.signal(signal);
+        sent.map_err(|e| self.agent_failed(e, MonitorError::Lost))
+    }
+
+    fn hold_signals(&self, held: &mut Vec<u8>) -> Result<(), MonitorError> {
+        while let Some(signal) = self.next_signal()? {
+            held.push(signal);
         }
         Ok(())
     }

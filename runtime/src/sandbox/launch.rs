@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use bulkhead_fsd::Export;
 use bulkhead_protocol::ports;
-use bulkhead_vmm::config::{Config, Endpoint, FsConfig, VsockConfig};
+use bulkhead_vmm::config::{Config, Endpoint, FsConfig, NetConfig, VsockConfig};
 use rustix::fs::MemfdFlags;
 
 use super::control::Control;
@@ -16,6 +16,7 @@ use super::dir::{self, SandboxDir};
 use super::export_argument;
 use super::helper::{Helper, inherit, this_program};
 use crate::installation::Installation;
+use crate::network::Tap;
 use crate::resources::Resources;
 
 /// Where the VMM's messages go.
@@ -32,14 +33,21 @@ const TAG: &str = "shared";
 const CID: u64 = 3;
 
 /// The kernel's parameters (docs/guest-kernel.md): that it says little on the
-/// way up, how its end becomes visible (docs/decisions/0005), and what makes it
-/// start faster.
+/// way up, how its end becomes visible (docs/decisions/0005), what makes it
+/// start faster, and that there is no network device nobody asked for.
 const CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=panic_warm,k \
-                       percpu_alloc=page noreplace-smp";
+                       percpu_alloc=page noreplace-smp \
+                       rootfstype=ramfs dummy.numdummies=0";
+
+/// Linux waits 10 ms between two interrupts that start a processor, unless it
+/// knows the model not to need that. None needs it that is virtual.
+const CMDLINE_OF_SEVERAL: &str = " cpu_init_udelay=0";
 
 /// What a sandbox is made from.
 #[derive(Debug)]
 pub(crate) struct Plan {
+    /// The other ends of its network devices.
+    pub(crate) taps: Vec<Tap>,
     /// Kernel and initramfs.
     pub(crate) installation: Installation,
     /// Size of the microVM.
@@ -59,13 +67,13 @@ pub(super) struct Launched {
 
 /// Starts the processes. The VMM first: its guest takes a while before it asks
 /// for files.
-pub(super) fn start(dir: &SandboxDir, plan: &Plan) -> io::Result<Launched> {
+pub(super) fn start(dir: &SandboxDir, plan: Plan) -> io::Result<Launched> {
     let owner = dir.listen(ports::SANDBOX_OWNER)?;
     let (fs_listener, fs_stream) = dir.connected_listener()?;
     let (control, vmm_control) = UnixStream::pair()?;
-    let vmm = start_vmm(dir, plan, &vmm_control, &fs_stream)?;
+    let vmm = start_vmm(dir, &plan, &vmm_control, &fs_stream)?;
     // They are inheritable now, and not for the file server.
-    drop((vmm_control, fs_stream));
+    drop((vmm_control, fs_stream, plan.taps));
     let fsd = start_fsd(dir, fs_listener, &plan.exports)?;
     let control = Control::new(control)?;
     Ok(Launched {
@@ -98,7 +106,7 @@ fn start_vmm(
     let config = Config {
         kernel: plan.installation.kernel.clone(),
         initramfs: Some(plan.installation.initramfs.clone()),
-        cmdline: CMDLINE.to_owned(),
+        cmdline: cmdline(plan.resources.vcpus),
         vcpus: plan.resources.vcpus,
         memory_mib: plan.resources.memory_mib,
         console: Some(Endpoint::Path(dir::CONSOLE.into())),
@@ -110,7 +118,9 @@ fn start_vmm(
             tag: TAG.to_owned(),
             backend: Endpoint::Fd(fs.as_raw_fd()),
         }],
-        rng: true,
+        net: taps(plan)?,
+        // The guest's kernel seeds its generator from the processor's.
+        rng: !std::arch::is_x86_feature_detected!("rdrand"),
         control_fd: Some(control.as_raw_fd()),
     };
     let mut file = File::from(rustix::fs::memfd_create("vmm-config", MemfdFlags::CLOEXEC)?);
@@ -124,6 +134,24 @@ fn start_vmm(
     spawn(dir, &mut command, VMM_LOG)
 }
 
+/// Leaves the taps to the VMM.
+fn taps(plan: &Plan) -> io::Result<Vec<NetConfig>> {
+    let hand_over = |tap: &Tap| {
+        inherit(&tap.file)?;
+        Ok(NetConfig {
+            mac: tap.mac,
+            mtu: Some(tap.mtu),
+            tap_fd: tap.file.as_raw_fd(),
+        })
+    };
+    plan.taps.iter().map(hand_over).collect()
+}
+
 fn spawn(dir: &SandboxDir, command: &mut Command, log: &str) -> io::Result<Helper> {
     Helper::spawn(command.stdout(Stdio::null()).stderr(dir.log_file(log)?))
+}
+
+fn cmdline(vcpus: u32) -> String {
+    let several = if vcpus > 1 { CMDLINE_OF_SEVERAL } else { "" };
+    format!("{CMDLINE}{several}")
 }

@@ -77,7 +77,7 @@ impl Sandbox {
     ///
     /// The process must have no other thread that starts processes: for a
     /// moment descriptors are inheritable.
-    pub(crate) fn launch(path: &Path, plan: &Plan) -> Result<Self, SandboxError> {
+    pub(crate) fn launch(path: &Path, plan: Plan) -> Result<Self, SandboxError> {
         let dir = SandboxDir::create(path)?;
         match launch::start(&dir, plan) {
             Ok(Launched {

@@ -13,7 +13,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
 
-use super::{Local, duplicate, terminal};
+use super::{Local, duplicate, give_up_input_and_output, terminal};
 
 /// The console could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -57,8 +57,10 @@ impl Console {
         terminal::size_of(&self.slave)
     }
 
-    /// Our side of it.
+    /// Our side of it. The streams of the command that asked for it have served
+    /// their purpose: who waits for their end (Go does) waits for that command.
     pub(crate) fn local(&self) -> io::Result<Local> {
+        give_up_input_and_output()?;
         let size = self.size().unwrap_or(WindowSize {
             rows: 24,
             columns: 80,

@@ -54,12 +54,18 @@ impl Local {
             output: duplicate(io::stdout())?,
             error: duplicate(io::stderr())?,
         };
-        let null = null()?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
+        give_up_input_and_output()?;
         signals::refuse_to_stop_for_input()?;
         Ok(streams)
     }
+}
+
+/// Parts with standard input and output.
+fn give_up_input_and_output() -> io::Result<()> {
+    let null = null()?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    Ok(())
 }
 
 /// Leaves standard error to the guest as well. For a process whose messages

@@ -22,11 +22,21 @@ fn main() -> ExitCode {
         Some("crash-pid-1") => crash_pid_1(),
         Some("write") => write_pattern(arguments.get(2).and_then(|n| n.parse().ok()).unwrap_or(0)),
         Some("map") => write_by_mapping(arguments.get(2).map_or("", String::as_str)),
+        Some("files") => report_on_files(arguments.get(2).map_or("", String::as_str)),
         _ => {
-            eprintln!("usage: probe crash-pid-1 | write BYTES | map FILE");
+            eprintln!("usage: probe crash-pid-1 | write BYTES | map FILE | files DIRECTORY");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What the file system does.
+fn report_on_files(directory: &str) -> ExitCode {
+    print!(
+        "{}",
+        bulkhead_tests::file_operations::report(directory.as_ref())
+    );
+    ExitCode::SUCCESS
 }
 
 /// What an agent should never do.

@@ -8,6 +8,38 @@ use bulkhead_tests::{Outcome, World, machine_code};
 use serde_json::json;
 
 #[test]
+fn command_line_that_makes_no_sense_is_told_to_the_engine() {
+    let world = World::new();
+    let log = world.path().join("log");
+    let log = log.to_str().unwrap();
+    let options = ["--log", log, "--log-format=json"];
+    for (verb, code) in [("start", 1), ("exec", 255)] {
+        let arguments = options.into_iter().chain([verb, "--no-such-flag", "c1"]);
+        let _ = world.run(arguments).expect_code(code);
+    }
+    let text = fs::read_to_string(log).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for line in text.lines() {
+        let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(
+            entry["msg"].as_str().unwrap().contains("--no-such-flag"),
+            "{line}"
+        );
+    }
+}
+
+#[test]
+fn device_of_the_host_is_refused() {
+    let world = World::new();
+    let disk = json!({ "path": "/dev/sda", "type": "b", "major": 8, "minor": 0 });
+    let bundle = world
+        .bundle()
+        .shell("true")
+        .set("/linux/devices", json!([disk]));
+    let _ = bundle.run().expect_code(1).expect_message("/dev/sda (8:0)");
+}
+
+#[test]
 fn bundle_that_is_not_there() {
     let world = World::new();
     let bundle = world.path().join("nowhere");

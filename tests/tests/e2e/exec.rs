@@ -196,3 +196,40 @@ fn lost_with_its_guest_is_as_killed() {
     wait_until("it stopped", || world.state("c1")["status"] == "stopped");
     let _ = world.run(["delete", "c1"]).expect_code(0);
 }
+
+#[test]
+fn process_has_the_cgroup_and_the_processors_that_are_asked_for() {
+    let world = World::new();
+    let cgroups = json!({
+        "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": ["rw"],
+    });
+    let bundle = world
+        .bundle()
+        .shell("mkdir -p /sys/fs/cgroup/a/b && touch /up && exec sleep 1000")
+        .push("/mounts", cgroups);
+    bundle.create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    wait_until("it is up", || bundle.file("/up").exists());
+    let look = ["c1", "cat", "/proc/self/cgroup"];
+    let inside = |cgroup: &str| world.run(["exec", "--cgroup", cgroup].iter().chain(&look));
+    assert_eq!(inside("/a/b").expect_code(0).stdout, "0::/a/b\n");
+    assert_eq!(inside("a").expect_code(0).stdout, "0::/a\n");
+    assert_eq!(inside("/").expect_code(0).stdout, "0::/\n");
+    let _ = inside("../elsewhere")
+        .expect_code(255)
+        .expect_message("cgroup");
+
+    let exec = |cpus: &str| {
+        let process = json!({
+            "args": ["grep", "Cpus_allowed_list", "/proc/self/status"], "cwd": "/",
+            "env": ["PATH=/bin"], "user": { "uid": 0, "gid": 0 },
+            "execCPUAffinity": { "initial": "0", "final": cpus },
+        });
+        let file = world.path().join("process.json");
+        fs::write(&file, process.to_string()).unwrap();
+        world.run(["exec", "--process", file.to_str().unwrap(), "c1"])
+    };
+    assert_eq!(exec("0").expect_code(0).stdout, "Cpus_allowed_list:\t0\n");
+    let _ = exec("900").expect_code(255).expect_message("processors");
+    delete(&world);
+}

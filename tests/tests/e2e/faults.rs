@@ -6,6 +6,7 @@ use std::process::Stdio;
 
 use bulkhead_tests::{Bundle, Running, World, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 
 /// A container that runs until it is killed.
 fn run_until_up(bundle: &Bundle<'_>) -> Running {
@@ -142,7 +143,9 @@ fn full_disk_while_state_is_written() {
 /// leave no space on it.
 fn small_state(world: &World) -> (String, String) {
     let root = world.state_root().display().to_string();
-    let mount = format!("mkdir -p '{root}' && mount -t tmpfs -o size=1m tmpfs '{root}'");
+    // Without it the filler would take all the space that other tests have.
+    let mount =
+        format!("{{ mkdir -p '{root}' && mount -t tmpfs -o size=1m tmpfs '{root}'; }} || exit 99");
     let fill = format!("! dd if=/dev/zero of='{root}/filler' bs=1k 2>/dev/null");
     (mount, fill)
 }
@@ -232,4 +235,42 @@ fn check_finds_this_host_good() {
     let outcome = world.run(["check", "--format", "json"]).expect_code(0);
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(report["usable"], true, "{report:#}");
+}
+
+#[test]
+fn volume_that_disappears_is_an_error_of_its_files() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("file"), "content").unwrap();
+    let mount = json!({
+        "destination": "/volume", "type": "bind", "source": volume, "options": ["bind"],
+    });
+    let script = "cat /volume/file; touch /seen; until test -e /go; do sleep 0.1; done; \
+                  cat /volume/file || echo gone; echo on";
+    let bundle = world.bundle().shell(script).push("/mounts", mount);
+    let running = bundle.start();
+    wait_until("it has seen it", || bundle.file("/seen").exists());
+    fs::remove_dir_all(&volume).unwrap();
+    fs::write(bundle.file("/go"), "").unwrap();
+    let outcome = running.wait().expect_code(0);
+    assert_eq!(outcome.stdout, "contentgone\non\n");
+}
+
+#[test]
+fn less_memory_than_in_use_does_not_hang() {
+    let world = World::new();
+    let script = "head -c 60000000 /dev/zero >/dev/shm/full; touch /full; sleep 1000";
+    let bundle = world.bundle().shell(script);
+    let mounts = json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm" });
+    let bundle = bundle.push("/mounts", mounts);
+    bundle.create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    wait_until("memory is used", || bundle.file("/full").exists());
+    // The kernel finds nothing to reclaim, and kills.
+    let update = world.run(["update", "--memory", "8M", "c1"]);
+    assert!(update.code <= 1, "{update:?}");
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    assert_eq!(world.state("c1")["exit"]["code"], 137);
+    let _ = world.run(["delete", "c1"]).expect_code(0);
 }

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
-use bulkhead_tests::{PROBE, World, wait_until_within};
-use serde_json::json;
+use bulkhead_tests::{PROBE, World, wait_until, wait_until_within};
+use serde_json::{Value, json};
 
 #[test]
 fn metadata_goes_both_ways() {
@@ -31,6 +31,27 @@ fn metadata_goes_both_ways() {
         fs::read_link(bundle.file("/dir/link")).unwrap().to_str(),
         Some("f")
     );
+}
+
+/// As long as each other, so that it is the time of change that tells them apart.
+#[test]
+fn changes_made_on_the_host_are_seen_though_the_guest_has_a_cache() {
+    let world = World::new();
+    let bundle = world.bundle().shell(
+        "cat /file; ls /directory; touch /ready
+         until grep -q new /file; do sleep 0.1; done
+         until ls /directory | grep -q second; do sleep 0.1; done
+         cat /file; ls /directory",
+    );
+    fs::write(bundle.file("/file"), "old\n").unwrap();
+    fs::create_dir(bundle.file("/directory")).unwrap();
+    fs::write(bundle.file("/directory/first"), "").unwrap();
+    let container = bundle.start();
+    wait_until("it has read", || bundle.file("/ready").exists());
+    fs::write(bundle.file("/file"), "new\n").unwrap();
+    fs::write(bundle.file("/directory/second"), "").unwrap();
+    let outcome = container.wait().expect_code(0);
+    assert_eq!(outcome.stdout, "old\nfirst\nnew\nfirst\nsecond\n");
 }
 
 #[test]
@@ -117,6 +138,31 @@ fn volumes_are_directories_and_files_with_their_options() {
 }
 
 #[test]
+fn volumes_may_belong_to_others_than_on_the_host() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    fs::write(volume.join("roots"), "").unwrap();
+    let map = |host| json!([{ "containerID": 0, "hostID": host, "size": 1 }]);
+    let mut mount = bind(&volume, "/volume", &["bind", "idmap"]);
+    mount["uidMappings"] = map(1000);
+    mount["gidMappings"] = map(2000);
+    let bundle = world
+        .bundle()
+        .shell("stat -c %u:%g /volume/roots; touch /volume/new")
+        .push("/mounts", mount)
+        .set("/process/user", json!({ "uid": 1000, "gid": 2000 }));
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "1000:2000\n");
+    let new = fs::metadata(volume.join("new")).unwrap();
+    assert_eq!((new.uid(), new.gid()), (0, 0));
+    let bare = world
+        .bundle()
+        .push("/mounts", bind(&volume, "/volume", &["bind", "idmap"]));
+    let _ = bare.run().expect_code(1).expect_message("uidMappings");
+}
+
+#[test]
 fn volumes_have_their_policy_on_access_times() {
     let world = World::new();
     let volume = world.path().join("volume");
@@ -132,6 +178,42 @@ fn volumes_have_their_policy_on_access_times() {
 }
 
 /// Nothing syncs: what was written by mapping goes out with the mapping.
+#[test]
+fn shared_files_behave_as_those_of_the_host() {
+    let world = World::new();
+    let (host, shared) = (world.path().join("host"), world.path().join("shared"));
+    fs::create_dir(&host).unwrap();
+    fs::create_dir(&shared).unwrap();
+    let bundle = world
+        .bundle()
+        .command(&[PROBE, "files", "/shared"])
+        .push("/mounts", bind(&shared, "/shared", &["bind"]));
+    let all = json!([
+        "CAP_CHOWN",
+        "CAP_FOWNER",
+        "CAP_FSETID",
+        "CAP_MKNOD",
+        "CAP_DAC_OVERRIDE"
+    ]);
+    let capabilities = json!({ "bounding": all, "effective": all, "permitted": all });
+    let outcome = bundle
+        .set("/process/capabilities", capabilities)
+        .run()
+        .expect_code(0);
+    let expected = bulkhead_tests::file_operations::report(&host);
+    let differences: Vec<_> = outcome
+        .stdout
+        .lines()
+        .zip(expected.lines())
+        .filter(|(ours, hosts)| ours != hosts)
+        .collect();
+    // docs/oci.md, "Shared files".
+    let known = ["files without a name: Operation not supported (os error 95)"];
+    let found: Vec<_> = differences.iter().map(|(ours, _)| *ours).collect();
+    assert_eq!(found, known, "{differences:#?}");
+    assert_eq!(outcome.stdout.lines().count(), expected.lines().count());
+}
+
 #[test]
 fn files_written_by_mapping_are_with_the_host_at_the_end() {
     let world = World::new();
@@ -155,6 +237,30 @@ fn mounts_below_a_volume_are_shared_by_recursive_binds_only() {
     let preparation = format!("mount -t tmpfs tmpfs '{sub}' && touch '{sub}/below'");
     let outcome = bundle.run_after(&preparation).expect_code(0);
     assert_eq!(outcome.stdout, "/bind/sub:\n\n/rbind/sub:\nbelow\n");
+}
+
+#[test]
+fn shared_memory_of_an_engine_is_the_guests_own() {
+    let world = World::new();
+    let shm = world.path().join("shm");
+    fs::create_dir(&shm).unwrap();
+    let bundle = world
+        .bundle()
+        .shell("grep ' /dev/shm ' /proc/mounts; df -m /dev/shm | tail -1; touch /dev/shm/file");
+    let destination = |mount: &Value| mount["destination"] == "/dev/shm";
+    let mounts = bundle.config["mounts"].as_array().unwrap().iter();
+    let others: Vec<_> = mounts.filter(|m| !destination(m)).cloned().collect();
+    let bundle = bundle
+        .set("/mounts", others.into())
+        .push("/mounts", bind(&shm, "/dev/shm", &["bind"]));
+    let path = shm.display().to_string();
+    let preparation = format!("mount -t tmpfs -o size=10m tmpfs '{path}'");
+    let outcome = bundle.run_after(&preparation).expect_code(0);
+    assert!(
+        outcome.stdout.starts_with("shm /dev/shm tmpfs"),
+        "{outcome:?}"
+    );
+    assert!(outcome.stdout.contains(" 10 "), "{outcome:?}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use bulkhead_tests::{Outcome, World, wait_until};
+use bulkhead_tests::{Outcome, World, artifacts, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -80,7 +80,13 @@ fn run_detached_and_list() {
         (&list[0]["id"], &list[0]["status"]),
         (&json!("c1"), &json!("running"))
     );
+    assert_eq!(list[0]["owner"], "root");
     assert_eq!(world.run(["list", "--quiet"]).expect_code(0).stdout, "c1\n");
+    let _ = world.run(["kill", "c1", "KILL"]).expect_code(0);
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    // Nobody is left to signal: for `--all` that is no failure.
+    let _ = world.run(["kill", "--all", "c1", "KILL"]).expect_code(0);
+    let _ = world.run(["kill", "c1", "KILL"]).expect_code(1);
     let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
     let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
 }
@@ -143,4 +149,67 @@ fn containers_are_strangers_to_each_other() {
     assert_eq!(world.state("two")["status"], "running");
     let _ = world.run(["exec", "two", "true"]).expect_code(0);
     let _ = world.run(["delete", "--force", "two"]).expect_code(0);
+}
+
+#[test]
+fn engines_with_roots_of_their_own_may_use_the_same_id() {
+    let (one, other) = (World::new(), World::new());
+    for world in [&one, &other] {
+        world
+            .bundle()
+            .command(&["/bin/sleep", "1000"])
+            .create("same");
+    }
+    let _ = one.run(["delete", "--force", "same"]).expect_code(0);
+    assert_eq!(other.state("same")["status"], "created");
+    let _ = other.run(["delete", "--force", "same"]).expect_code(0);
+}
+
+#[test]
+fn bundle_may_go_while_its_container_runs() {
+    let world = World::new();
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    bundle.create("c1");
+    let _ = world.run(["start", "c1"]).expect_code(0);
+    fs::remove_dir_all(bundle.path()).unwrap();
+    assert_eq!(world.state("c1")["status"], "running");
+    let _ = world.run(["exec", "c1", "/bin/true"]).expect_code(127);
+    let _ = world.run(["kill", "c1", "KILL"]).expect_code(0);
+    wait_until("it stopped", || world.state("c1")["status"] == "stopped");
+    let _ = world.run(["delete", "c1"]).expect_code(0);
+}
+
+#[test]
+fn command_that_is_killed_while_it_creates_leaves_nothing() {
+    let world = World::new();
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    let mut create = bundle.verb("create", &["c1"]).spawn().unwrap();
+    wait_until("the guest boots", || !world.processes("vmm").is_empty());
+    create.kill().unwrap();
+    create.wait().unwrap();
+    wait_until("all is gone", || world.processes("monitor").is_empty());
+    bundle.create("c1");
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+#[test]
+fn users_other_than_root_are_root_in_their_containers() {
+    let world = World::new();
+    let bundle = world.bundle();
+    let script = format!(
+        "set -e; B={}; chmod 711 {}
+         mkdir $B/dist; mount --bind {} $B/dist; BULKHEAD=$B/dist/bulkhead
+         mknod -m 666 $B/kvm c 10 232; mount --bind $B/kvm /dev/kvm
+         rm $B/config.json; chown 1999:1999 $B
+         cd $B; exec setpriv --reuid 1999 --regid 1999 --clear-groups sh -ec '
+             $1 spec --rootless; sed -i /terminal/s/true/false/ config.json
+             echo \"id -u; id -g; uname -r\" | $1 --root state run c1
+         ' sh $BULKHEAD",
+        bundle.path().display(),
+        world.path().display(),
+        artifacts().display(),
+    );
+    let outcome = world.run_in_mount_namespace(&script).expect_code(0);
+    assert!(outcome.stdout.starts_with("0\n0\n"), "{outcome:#?}");
+    assert!(outcome.stdout.contains("bulkhead"), "{outcome:#?}");
 }

@@ -5,13 +5,20 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod bench;
+mod cgroup;
 mod core_set;
+mod docker;
 mod exec;
 mod faults;
 mod files;
 mod guest_faults;
+mod hooks;
 mod lifecycle;
+mod network;
+mod podman;
 mod process;
 mod signals;
 mod stdio;
 mod terminal;
+mod upkeep;

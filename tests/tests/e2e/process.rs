@@ -61,6 +61,33 @@ fn limits_and_sysctls_are_set() {
     assert_eq!(outcome.stdout, "123\n1\n1\n");
 }
 
+#[test]
+fn scheduling_is_that_of_the_configuration_for_init_and_exec() {
+    let world = World::new();
+    // Nice value and policy, as proc_pid_stat(5) counts fields.
+    let look = "cut -d' ' -f19,41 /proc/self/stat; ionice";
+    let bundle = world
+        .bundle()
+        .shell("sleep 1000")
+        .set(
+            "/process/scheduler",
+            json!({ "policy": "SCHED_BATCH", "nice": 5 }),
+        )
+        .set(
+            "/process/ioPriority",
+            json!({ "class": "IOPRIO_CLASS_BE", "priority": 6 }),
+        );
+    bundle.create("test");
+    let _ = world.run(["start", "test"]).expect_code(0);
+    let outcome = world
+        .run(["exec", "test", "/bin/sh", "-c", look])
+        .expect_code(0);
+    assert_eq!(outcome.stdout, "5 3\nbest-effort: prio 6\n");
+    let _ = world.run(["delete", "--force", "test"]).expect_code(0);
+    let outcome = bundle.shell(look).run().expect_code(0);
+    assert_eq!(outcome.stdout, "5 3\nbest-effort: prio 6\n");
+}
+
 /// What a host's kernel may have been told to allow.
 #[test]
 fn more_descriptors_may_be_allowed_than_the_guest_s_kernel_does_by_itself() {

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::process::Stdio;
 
 use bulkhead_tests::{PROBE, Running, World, wait_until};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
 fn death_by_signal_is_128_plus_its_number() {
@@ -14,6 +14,21 @@ fn death_by_signal_is_128_plus_its_number() {
     // itself; its child can.
     let outcome = world.bundle().shell("sh -c 'kill -9 $$'; exit $?").run();
     let _ = outcome.expect_code(137);
+}
+
+#[test]
+fn signal_right_after_the_first_output_is_for_the_container() {
+    let world = World::new();
+    let script = "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done";
+    for _ in 0..5 {
+        let mut run = world.bundle().shell(script).verb("run", &["test"]);
+        let mut child = run.stdout(Stdio::piped()).spawn().unwrap();
+        let mut up = [0; 3];
+        let mut output = child.stdout.take().unwrap();
+        output.read_exact(&mut up).unwrap();
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(7));
+    }
 }
 
 #[test]

@@ -11,9 +11,11 @@ fn on_terminal<'w>(world: &'w World, script: &str) -> Bundle<'w> {
     bundle.set("/process/terminal", json!(true))
 }
 
-/// Says its terminal's size whenever that changes, until a line is typed.
-const SAY_SIZE: &str = "trap 'stty size' WINCH; echo ready; until read line; do :; done; \
-                        echo got $line";
+/// Says its terminal's size once that changes, then a line that is typed. The wait
+/// is not for the line: a signal right before a shell's `read` is not handled
+/// before there is something to read.
+const SAY_SIZE: &str = "trap 'stty size; kill $!' WINCH; sleep 1000 & echo ready; wait $!; \
+                        read line; echo got $line";
 
 /// Runs a command that leaves a process behind, which keeps its streams.
 fn succeed(command: &mut Command) {
@@ -77,6 +79,18 @@ fn engine_gets_the_terminal_of_a_container() {
     wait_until("it stopped", || world.state("c1")["status"] == "stopped");
     assert_eq!(world.state("c1")["exit"]["code"], 0);
     let _ = world.run(["delete", "c1"]).expect_code(0);
+}
+
+#[test]
+fn create_with_a_terminal_leaves_nobody_on_its_streams() {
+    let world = World::new();
+    let bundle = on_terminal(&world, "sleep 1000");
+    let socket = ConsoleSocket::listen(world.path().join("console"));
+    // It ends with its streams, not with itself.
+    let _ = Outcome::of(&mut bundle.verb("create", &["--console-socket", socket.path(), "c1"]))
+        .expect_code(0);
+    let _terminal = socket.take();
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
 }
 
 #[test]

@@ -15,10 +15,11 @@ use crate::devices::serial::SerialPort;
 use crate::devices::virtio::device::VirtioDevice;
 use crate::devices::virtio::fs::Fs;
 use crate::devices::virtio::mmio::slots::WiringError;
+use crate::devices::virtio::net::Net;
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::vsock::{ListenError, Vsock};
 use crate::kvm::{KvmError, VmWithMemory, failed};
-use crate::spec::{FsSpec, Source, VsockSpec};
+use crate::spec::{FsSpec, NetSpec, Source, VsockSpec};
 use crate::stop::Stop;
 
 /// Why there are no devices.
@@ -44,6 +45,14 @@ pub enum DevicesError {
     /// The host's side of the socket device could not be set up.
     #[error("cannot set up the socket device")]
     Vsock(#[from] ListenError),
+    /// A tap was not handed over.
+    #[error("cannot use descriptor {number} as a tap")]
+    Tap {
+        /// The descriptor's number.
+        number: i32,
+        /// Why.
+        source: io::Error,
+    },
     /// The backend of a file system cannot be reached.
     #[error("cannot connect to the backend of file system {tag:?}")]
     FsBackend {
@@ -105,6 +114,7 @@ pub(super) fn virtio(
     rng: bool,
     vsock: Option<VsockSpec>,
     fs: Vec<FsSpec>,
+    net: Vec<NetSpec>,
     stop: &Stop,
 ) -> Result<VirtioDevices, DevicesError> {
     let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
@@ -122,6 +132,13 @@ pub(super) fn virtio(
         })?;
         devices.push(Box::new(Fs::new(tag, stream, stop.clone())));
         fs_backends.push(handle);
+    }
+    for NetSpec { mac, mtu, tap } in net {
+        let number = tap.number();
+        let tap = tap.take().map_err(io::Error::from);
+        let net = tap.and_then(|tap| Net::new(mac, mtu, tap));
+        let failed = |source| DevicesError::Tap { number, source };
+        devices.push(Box::new(net.map_err(failed)?));
     }
     Ok(VirtioDevices {
         devices,

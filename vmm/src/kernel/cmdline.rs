@@ -9,6 +9,13 @@ use crate::arch::x86_64::layout::{
 };
 use crate::memory::GuestMemory;
 
+/// Guest memory is zero but for what is loaded: a kernel that knows (ours,
+/// `guest-kernel/guest/patches/`) need not clear it.
+const ZEROED: &str = "memblock=zeroed";
+
+/// Interrupts are pulses, by irqfd: such a kernel need not acknowledge them.
+const PULSES: &str = "virtio_mmio.pulses=1";
+
 /// Why there is no command line.
 #[derive(Debug, thiserror::Error)]
 pub enum CmdlineError {
@@ -53,6 +60,8 @@ fn build(virtio_devices: usize, has_initramfs: bool, extra: &str) -> Result<Vec<
             "virtio_mmio.device={VIRTIO_MMIO_SIZE:#x}@{start:#x}:{irq}"
         ))?;
     }
+    line.insert_str(ZEROED)?;
+    line.insert_str(PULSES)?;
     if has_initramfs {
         line.insert_str(initramfs::RETAIN)?;
     }
@@ -72,19 +81,23 @@ mod tests {
         assert_eq!(
             String::from_utf8(line).unwrap(),
             "virtio_mmio.device=0x1000@0xd0000000:5 virtio_mmio.device=0x1000@0xd0001000:6 \
-             retain_initrd quiet -- init-arg\0"
+             memblock=zeroed virtio_mmio.pulses=1 retain_initrd quiet -- init-arg\0"
         );
     }
 
     #[test]
-    fn empty_line_is_a_lone_zero() {
-        assert_eq!(build(0, false, "").unwrap(), b"\0");
+    fn line_ends_in_a_zero() {
+        assert_eq!(
+            build(0, false, "").unwrap(),
+            b"memblock=zeroed virtio_mmio.pulses=1\0"
+        );
     }
 
     #[test]
     fn long_line_is_refused() {
-        assert!(build(1, false, &"x".repeat(CMDLINE_MAX_SIZE)).is_err());
-        assert!(build(0, false, &"x".repeat(CMDLINE_MAX_SIZE - 1)).is_ok());
+        let room = CMDLINE_MAX_SIZE - build(0, false, "").unwrap().len() - 1;
+        assert!(build(0, false, &"x".repeat(room)).is_ok());
+        assert!(build(0, false, &"x".repeat(room + 1)).is_err());
     }
 
     #[test]

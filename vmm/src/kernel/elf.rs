@@ -22,8 +22,8 @@ const TYPE_EXECUTABLE: u16 = 2;
 const MACHINE_X86_64: u16 = 62;
 const SEGMENT_LOAD: u32 = 1;
 /// Set by the build of our kernels, in the bits that ELF leaves to operating
-/// systems (`PF_MASKOS`): the kernel neither writes to the segment's pages, nor
-/// frees them, nor hands them to devices.
+/// systems (`PF_MASKOS`): the kernel neither frees the segment's pages, nor hands
+/// them to devices, and writes to few of them.
 pub const SEGMENT_CONSTANT: u32 = 1 << 20;
 
 /// Why an image cannot be loaded.

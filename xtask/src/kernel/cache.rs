@@ -16,8 +16,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::source::hex;
-use super::{Flavour, KernelImage, Recipe, elf, make, segments};
+use super::{Flavour, KernelImage, Recipe, elf, make, returns, segments, static_calls};
+use crate::hex::hex;
 use crate::paths;
 
 /// Hexadecimal digits of the key that the file names carry.
@@ -194,6 +194,8 @@ fn key(
         feed(value);
     }
     if flavour == Flavour::Guest {
+        feed(returns::RECIPE);
+        feed(static_calls::RECIPE);
         feed(segments::RECIPE);
     }
     if !patches.is_empty() {

@@ -138,3 +138,21 @@ pub(super) fn u64_at(header: &[u8], offset: usize) -> u64 {
     bytes.copy_from_slice(&header[offset..offset + 8]);
     u64::from_le_bytes(bytes)
 }
+
+/// Where in the file the byte at a virtual address is.
+pub(super) fn offset(linked: &[Segment], address: u64) -> Result<usize> {
+    let holds = |segment: &&Segment| {
+        (segment.virtual_address..segment.virtual_address + segment.file_bytes).contains(&address)
+    };
+    let segment = linked
+        .iter()
+        .find(holds)
+        .with_context(|| format!("no segment holds {address:#x}"))?;
+    Ok((segment.offset + (address - segment.virtual_address)) as usize)
+}
+
+/// The little-endian number at an offset of the file.
+pub(super) fn i32_at(image: &[u8], at: usize) -> Result<i32> {
+    let bytes = image.get(at..at + 4).context("the image is too short")?;
+    Ok(i32::from_le_bytes(bytes.try_into()?))
+}

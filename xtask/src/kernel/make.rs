@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::cache::{Build, Entry, Metadata};
 use super::config::Fragments;
-use super::segments;
-use super::{Flavour, Recipe};
+use super::symbols::Symbols;
+use super::{Flavour, Recipe, returns, segments, static_calls};
 use crate::progress::Step;
 
 /// Variables given to every `make`. Time, user, host and build number would
@@ -174,7 +174,10 @@ impl Tree {
         copy(&self.objects.join(".config"), &build.file("config"))?;
         copy(&self.objects.join("System.map"), &build.file("System.map"))?;
         if flavour == Flavour::Guest {
-            segments::lay_out(&build.vmlinux(), &build.file("System.map"))?;
+            let symbols = Symbols::read(&build.file("System.map"))?;
+            returns::write_returns(&build.vmlinux(), &symbols)?;
+            static_calls::sort(&build.vmlinux(), &symbols)?;
+            segments::lay_out(&build.vmlinux(), &symbols)?;
         }
         Ok(())
     }

@@ -2,7 +2,8 @@
 //!
 //! Both come from one source tree ([`source`]), and from configuration
 //! fragments ([`config`]) and patches ([`patches`]) under `guest-kernel/`. The
-//! guest's is then laid out for its loader ([`segments`]). A finished kernel is kept
+//! guest's is then made ready ([`returns`], [`static_calls`]) and laid out for its
+//! loader ([`segments`]). A finished kernel is kept
 //! under a key made from everything that went into it ([`cache`]), so it is
 //! built once per machine, however many clones there are.
 mod cache;
@@ -10,8 +11,11 @@ mod config;
 mod elf;
 mod make;
 mod patches;
+mod returns;
 mod segments;
 mod source;
+mod static_calls;
+mod symbols;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -3,10 +3,10 @@
 //! The linker cuts the image by what processors may do with it. A loader wants
 //! to know other things of each page:
 //!
-//! - Read-only data is **constant**: the kernel neither writes to it, nor frees
-//!   it, nor hands it to devices. The VMM maps it, and all guests share it.
-//! - **Padding** need not be loaded: parts of the code are aligned to 2 MiB, and
-//!   what lies between is neither executed nor freed.
+//! - Code and read-only data are **constant**: the kernel neither frees them, nor
+//!   hands them to devices, and writes to few of their pages, when it patches its
+//!   code. The VMM maps them, and all guests share what stays as it is.
+//! - **Padding** elsewhere need not be loaded.
 //! - All else is copied, data that is read-only *after* the kernel's start
 //!   included, with the vDSO, which user space can hand to devices.
 //!
@@ -20,9 +20,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::elf::{PAGE, PROGRAM_HEADER, Segment, segments, u64_at};
+use super::symbols::Symbols;
 
 /// Goes into the key of cached kernels: to be changed with the layout.
-pub(super) const RECIPE: &str = "segments 1";
+pub(super) const RECIPE: &str = "segments 2";
 
 /// Shorter runs of padding or constant pages are not worth a segment.
 const RUN_MIN: u64 = 16;
@@ -30,33 +31,20 @@ const RUN_MIN: u64 = 16;
 /// The VMM's `SEGMENT_CONSTANT`.
 const FLAG_CONSTANT: u32 = 1 << 20;
 
-/// Rewrites the program headers of the image at `vmlinux`, whose symbols are
-/// listed in `system_map`.
-pub(super) fn lay_out(vmlinux: &Path, system_map: &Path) -> Result<()> {
-    let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
-    let symbols = String::from_utf8(read(system_map)?).context("the symbols are no text")?;
-    let constant =
-        address(&symbols, "__start_rodata")?..address(&symbols, "__start_ro_after_init")?;
+/// Rewrites the program headers of the image at `vmlinux`.
+pub(super) fn lay_out(vmlinux: &Path, symbols: &Symbols) -> Result<()> {
+    let constant = [
+        symbols.range("_text", "_etext")?,
+        symbols.range("__start_rodata", "__start_ro_after_init")?,
+    ];
     let linked = segments(vmlinux)?;
-    let mut image = read(vmlinux)?;
+    let mut image = fs::read(vmlinux).with_context(|| format!("read {}", vmlinux.display()))?;
     let mut laid_out = Vec::new();
     for segment in &linked {
         laid_out.extend(split(segment, segment.bytes(&image)?, &constant));
     }
     write_program_headers(&mut image, &laid_out)?;
     fs::write(vmlinux, image).with_context(|| format!("write {}", vmlinux.display()))
-}
-
-fn address(symbols: &str, name: &str) -> Result<u64> {
-    let find = |line: &str| {
-        let mut words = line.split_whitespace();
-        let address = words.next()?;
-        (words.nth(1)? == name).then(|| u64::from_str_radix(address, 16).ok())?
-    };
-    symbols
-        .lines()
-        .find_map(find)
-        .with_context(|| format!("the kernel has no symbol {name}"))
 }
 
 /// What a page is to the loader.
@@ -68,10 +56,14 @@ enum Kind {
 }
 
 /// Splits a segment, whose part of the file is `bytes`, by the kinds of pages.
-fn split(segment: &Segment, bytes: &[u8], constant: &Range<u64>) -> Vec<Segment> {
+fn split(segment: &Segment, bytes: &[u8], constant: &[Range<u64>]) -> Vec<Segment> {
+    let is_constant = |address| {
+        let holds = |range: &Range<u64>| range.start <= address && address + PAGE <= range.end;
+        constant.iter().any(holds)
+    };
     let kind = |(page, address): (&[u8], u64)| {
         let is_whole = page.len() as u64 == PAGE;
-        if is_whole && constant.start <= address && address + PAGE <= constant.end {
+        if is_whole && is_constant(address) {
             Kind::Constant
         } else if is_whole && (is_filled(page, 0) || is_filled(page, INT3)) {
             Kind::Padding
@@ -202,7 +194,7 @@ mod tests {
     #[test]
     fn long_padding_is_left_out_and_read_only_data_is_constant() {
         let bytes = pages(&[(1, 3), (INT3, 20), (2, 1), (0, 15), (3, 30), (4, 5)]);
-        let constant = START + 39 * PAGE..START + 69 * PAGE + 5;
+        let constant = [0..1, START + 39 * PAGE..START + 69 * PAGE + 5];
         let parts = split(&segment(74, 74 * PAGE), &bytes, &constant);
         assert_eq!(
             layout(&parts),
@@ -218,7 +210,7 @@ mod tests {
     #[test]
     fn memory_beyond_the_file_stays() {
         let bytes = pages(&[(1, 1), (0, 16)]);
-        let parts = split(&segment(17, 20 * PAGE), &bytes, &(0..0));
+        let parts = split(&segment(17, 20 * PAGE), &bytes, &[]);
         assert_eq!(layout(&parts), [(0, 1, 1, false), (17, 0, 3, false)]);
     }
 
@@ -238,15 +230,5 @@ mod tests {
             image[64 + 2 * PROGRAM_HEADER..64 + 3 * PROGRAM_HEADER],
             note
         );
-    }
-
-    #[test]
-    fn symbols_are_found_by_their_whole_names() {
-        let map = "ffffffff81a00000 D __start_rodata_x\nffffffff81b00000 D __start_rodata\n";
-        assert_eq!(
-            address(map, "__start_rodata").unwrap(),
-            0xffff_ffff_81b0_0000
-        );
-        assert!(address(map, "__start").is_err());
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::hex::hex;
 use crate::paths;
 use crate::progress::Step;
 
@@ -144,15 +145,6 @@ fn sha256_of(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut file, &mut hasher).with_context(|| format!("read {}", path.display()))?;
     Ok(hex(&hasher.finalize()))
-}
-
-/// Lower-case hexadecimal, as `sha256sum` prints.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

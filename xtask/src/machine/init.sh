@@ -122,7 +122,12 @@ stderr=$(channel stderr)
 exec 3<>"$(channel control)"
 echo up >&3
 report_on_request &
-chroot $root /bin/sh /run/job </dev/null >"$stdout" 2>"$stderr" 3<&-
+# The job's root is the root of its mount namespace too, not just a chroot: who
+# enters the namespace of a container (`runc exec`) would find the initramfs else.
+(
+    cd $root && mount --move $root / &&
+        exec chroot . /bin/sh /run/job </dev/null >"$stdout" 2>"$stderr" 3<&-
+)
 code=$?
 # Setting up a serial line waits until it has sent what was written.
 [ "$PORTS" = serial ] && stty -F "$stdout" raw && stty -F "$stderr" raw

@@ -31,6 +31,7 @@ pub(crate) struct Job {
     environment: BTreeMap<String, String>,
     shared: Vec<PathBuf>,
     memory_mib: Option<u32>,
+    cpus: u32,
     pub(super) timeout: Duration,
     kernel: Option<PathBuf>,
 }
@@ -48,6 +49,7 @@ impl Job {
             environment: environment(),
             shared: Vec::new(),
             memory_mib: None,
+            cpus: 1,
             timeout: Duration::from_mins(15),
             kernel: None,
             command,
@@ -70,8 +72,20 @@ impl Job {
         Ok(self)
     }
 
+    /// Sets a variable in the job's environment.
+    pub(crate) fn with_variable(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.into(), value.into());
+        self
+    }
+
     pub(crate) fn with_memory_mib(mut self, memory_mib: Option<u32>) -> Self {
         self.memory_mib = memory_mib;
+        self
+    }
+
+    /// CPUs of the machine; on AMD alone.
+    pub(crate) fn with_cpus(mut self, cpus: u32) -> Self {
+        self.cpus = cpus;
         self
     }
 
@@ -112,6 +126,11 @@ impl Job {
     /// Memory of the machine.
     pub(super) fn memory_mib(&self, platform: Platform) -> u32 {
         self.memory_mib.unwrap_or(platform.default_memory_mib())
+    }
+
+    /// CPUs of the machine.
+    pub(super) fn cpus(&self) -> u32 {
+        self.cpus
     }
 
     /// The kernel that was given to boot the machine with.

@@ -7,6 +7,7 @@
 //! `up`, and `exit N` in the end.
 
 mod bochs;
+mod collected;
 mod hang;
 mod image;
 mod job;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+pub(crate) use collected::Collected;
 pub(crate) use job::Job;
 
 use crate::kernel::{self, Flavour};

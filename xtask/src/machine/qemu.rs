@@ -27,6 +27,12 @@ const REPORT_TIMEOUT: Duration = Duration::from_secs(15);
 /// ends the machine, entropy from the emulated RDRAND.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 random.trust_cpu=1";
 
+/// Where files come from outside, a page of memory that held code may be filled again
+/// without QEMU's notice, which then runs what it has translated before. One boot in
+/// some dozens had a shared library whose programs all crashed. Pages that the kernel
+/// clears are noticed.
+const FILE_SERVER_KERNEL_ARGUMENTS: &str = "init_on_alloc=1";
+
 /// With them and QEMU's `-seed`, every boot takes the same course. The local APIC's
 /// timer fails its half-second check in deterministic time and would not be used.
 const DETERMINISTIC_KERNEL_ARGUMENTS: &str = "nokaslr norandmaps nolapic_timer";
@@ -130,9 +136,8 @@ impl Machine<'_> {
                 "-display",
                 "none",
             ])
-            .args([
-                "-M", "q35", "-accel", "tcg", "-cpu", "max,+svm", "-smp", "1",
-            ])
+            .args(["-M", "q35", "-accel", "tcg", "-cpu", "max,+svm"])
+            .args(["-smp", &self.job.cpus().to_string()])
             .args([
                 "-m",
                 &format!(
@@ -161,11 +166,11 @@ impl Machine<'_> {
     }
 
     fn kernel_arguments(&self) -> String {
-        if self.icount {
-            format!("{KERNEL_ARGUMENTS} {DETERMINISTIC_KERNEL_ARGUMENTS}")
-        } else {
-            KERNEL_ARGUMENTS.into()
-        }
+        let further = match self.root() {
+            Root::Machine => FILE_SERVER_KERNEL_ARGUMENTS,
+            Root::Packed => DETERMINISTIC_KERNEL_ARGUMENTS,
+        };
+        format!("{KERNEL_ARGUMENTS} {further}")
     }
 
     fn channel_arguments(&self) -> Vec<String> {

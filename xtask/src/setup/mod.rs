@@ -33,6 +33,12 @@ pub(crate) enum Need {
     Deny,
     /// Building and running fuzz targets.
     Fuzz,
+    /// Work on shared files, which is compared with that under another runtime.
+    Storage,
+    /// OCI runtimes that Bulkhead is compared with, and what a comparison takes.
+    OtherRuntimes,
+    /// Container engines that are tested with Bulkhead as their runtime.
+    Engines,
 }
 
 impl Need {
@@ -57,6 +63,23 @@ impl Need {
             Self::Rootfs => vec!["busybox-static", "mmdebstrap"],
             Self::Deny => Vec::new(),
             Self::Fuzz => vec!["g++", "libcap-ng-dev", "libseccomp-dev"],
+            Self::Storage => vec!["mmdebstrap", "runc"],
+            Self::OtherRuntimes => vec!["busybox-static", "crun", "iproute2", "runc"],
+            Self::Engines => vec![
+                "aardvark-dns",
+                "conmon",
+                "containerd",
+                "crun",
+                "docker.io",
+                "iproute2",
+                "iptables",
+                "netavark",
+                "podman",
+                "procps",
+                "runc",
+                "slirp4netns",
+                "uidmap",
+            ],
         }
     }
 
@@ -65,7 +88,12 @@ impl Need {
             Self::Amd => &[VIRTIOFSD],
             Self::Deny => &[CARGO_DENY],
             Self::Fuzz => &[CARGO_FUZZ],
-            Self::Build | Self::Intel | Self::Rootfs => &[],
+            Self::Build
+            | Self::Engines
+            | Self::Intel
+            | Self::OtherRuntimes
+            | Self::Rootfs
+            | Self::Storage => &[],
         }
     }
 }

@@ -28,6 +28,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
 
+    /// CPUs of the emulated AMD machine
+    ///
+    /// They take turns on one CPU of this machine: for programs that would wait in
+    /// vain, or for long, for others that run at the same time.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "intel")]
+    cpus: u32,
+
     /// End the machine after this long, and say where it hung
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
@@ -61,6 +68,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         .sharing(&arguments.share)?
         .with_kernel(arguments.kernel.clone())
         .with_memory_mib(arguments.memory)
+        .with_cpus(arguments.cpus)
         .with_timeout(Duration::from_secs(arguments.timeout));
     machine::run(
         platform,

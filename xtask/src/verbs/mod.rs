@@ -2,7 +2,9 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod demo;
+mod format;
 mod fuzz;
 mod host;
 mod kernel;
@@ -28,6 +30,8 @@ pub(crate) enum Verb {
     Lint(lint::Arguments),
     /// Look for inputs that the parsers of untrusted bytes do not bear
     Fuzz(fuzz::Arguments),
+    /// Hold Bulkhead against the OCI runtime specification, beside runc and crun
+    Conformance(conformance::Arguments),
     /// Measure
     Bench(bench::Arguments),
     /// Run a command in an emulated machine that has real KVM
@@ -45,6 +49,7 @@ impl Verb {
             Self::Test(arguments) => test::run(&arguments),
             Self::Lint(arguments) => lint::run(&arguments),
             Self::Fuzz(arguments) => fuzz::run(&arguments),
+            Self::Conformance(arguments) => conformance::run(&arguments),
             Self::Bench(arguments) => bench::run(&arguments),
             Self::Host(arguments) => host::run(&arguments),
         }

@@ -13,9 +13,11 @@ use crate::error::Error;
 use crate::exec::{Exec, ExecError};
 use crate::id::ContainerId;
 use crate::monitor::Terminal;
+use crate::state::Status;
 
 /// Arguments of `exec`.
 #[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // Flags, each of its own.
 pub(crate) struct Args {
     /// Read what to run from this file, as in a configuration's `process`
     #[arg(long, short, value_name = "FILE", conflicts_with_all = ["cwd", "env", "user", "cap"])]
@@ -50,6 +52,21 @@ pub(crate) struct Args {
     /// Do not let the process gain privileges
     #[arg(long)]
     pub(crate) no_new_privs: bool,
+    /// Run the process in a cgroup that the container has made, as a path below its own
+    #[arg(long, value_name = "[CONTROLLERS:]PATH", value_parser = parse_cgroup)]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// Let the process wait for the end of a pause
+    #[arg(long)]
+    pub(crate) ignore_paused: bool,
+    /// Accepted for engines: the agent reaps in the guest
+    #[arg(long, hide = true)]
+    pub(crate) no_subreaper: bool,
+    /// Accepted for engines: the guest's kernel has no such module
+    #[arg(long, value_name = "LABEL", hide = true)]
+    pub(crate) process_label: Option<String>,
+    /// Accepted for engines: the guest's kernel has no such module
+    #[arg(long, value_name = "PROFILE", hide = true)]
+    pub(crate) apparmor: Option<String>,
     /// File descriptors to pass to the process; more than none is refused
     #[arg(long, value_name = "N", default_value_t = 0, hide = true)]
     pub(crate) preserve_fds: u32,
@@ -72,12 +89,17 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
     super::refuse_preserved_fds(args.preserve_fds)?;
     let id = ContainerId::parse(&args.id)?;
     let status = context.store.state(&id)?.status();
-    if !status.can_exec() {
+    let ignores_pause = args.ignore_paused && status == Status::Paused;
+    if !status.can_exec() && !ignores_pause {
+        let hint = match status {
+            Status::Paused => "; resume it first, or use --ignore-paused",
+            _ => "",
+        };
         return Err(Error::WrongStatus {
             verb: "exec in",
             id,
             status,
-            hint: "",
+            hint,
         });
     }
     if args.detach {
@@ -95,6 +117,7 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
         process,
         config: &config,
         terminal,
+        cgroup: args.cgroup.clone(),
     };
     let dir = context.sandbox_dir(&id)?;
     let write_pid_file =
@@ -110,7 +133,7 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
             .ready()
             .map_err(ExecError::io("tell that the process runs"))?;
         context
-            .leave_stderr()
+            .leave_stderr(args.console_socket.is_some())
             .map_err(ExecError::io("part with standard error"))
     };
     match exec.run(&dir, ready) {
@@ -149,8 +172,10 @@ fn pass_on(command: &mut std::process::Command, args: &Args) -> Result<(), Error
             command.arg(option).arg(absolute(path)?);
         }
     }
-    if let Some(directory) = &args.cwd {
-        command.arg("--cwd").arg(directory);
+    for (option, path) in [("--cwd", &args.cwd), ("--cgroup", &args.cgroup)] {
+        if let Some(path) = path {
+            command.arg(option).arg(path);
+        }
     }
     for (option, values) in [("--env", &args.env), ("--cap", &args.cap)] {
         for value in values {
@@ -164,7 +189,12 @@ fn pass_on(command: &mut std::process::Command, args: &Args) -> Result<(), Error
         let gid = gid.map(|gid| format!(":{gid}")).unwrap_or_default();
         command.arg(format!("--user={uid}{gid}"));
     }
-    for (option, wanted) in [("--tty", args.tty), ("--no-new-privs", args.no_new_privs)] {
+    let flags = [
+        ("--tty", args.tty),
+        ("--no-new-privs", args.no_new_privs),
+        ("--ignore-paused", args.ignore_paused),
+    ];
+    for (option, wanted) in flags {
         if wanted {
             command.arg(option);
         }
@@ -184,9 +214,26 @@ fn parse_user(text: &str) -> Result<(u32, Option<u32>), String> {
     }
 }
 
+/// Like runc, which names controllers where hierarchies are several: the guest has one.
+fn parse_cgroup(text: &str) -> Result<PathBuf, String> {
+    let path = match text.split_once(':') {
+        None | Some(("", _)) => text.trim_start_matches(':'),
+        Some(_) => return Err("the guest has cgroup v2, which has no controllers to name".into()),
+    };
+    Ok(path.trim_start_matches('/').into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cgroups_are_paths_below_the_container_s() {
+        for (text, path) in [("/", ""), ("/a/b", "a/b"), ("a", "a"), (":a", "a")] {
+            assert_eq!(parse_cgroup(text), Ok(path.into()));
+        }
+        assert!(parse_cgroup("memory:a").is_err());
+    }
 
     #[test]
     fn users_are_numbers() {

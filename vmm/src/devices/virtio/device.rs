@@ -73,6 +73,12 @@ pub enum ActivateError {
         /// Index of the queue.
         index: usize,
     },
+    /// The driver declined what the device cannot do without.
+    #[error("the driver lacks features {missing:#x}")]
+    MissingFeatures {
+        /// Their bits.
+        missing: u64,
+    },
     /// A host resource failed.
     #[error("cannot start the device")]
     Io(#[from] std::io::Error),

@@ -2,7 +2,6 @@
 
 mod bundle;
 mod inside;
-mod rootfs;
 
 use std::io;
 
@@ -12,7 +11,7 @@ pub(crate) use self::inside::Arguments as InsideArguments;
 pub(crate) use self::inside::run as run_inside;
 use crate::machine::{self, Job, Platform};
 use crate::setup::{self, Need, Policy};
-use crate::{dist, kvm};
+use crate::{dist, kvm, rootfs};
 
 const EMULATED: Platform = Platform::Amd { icount: false };
 

@@ -12,12 +12,12 @@ use anyhow::{Context, Result};
 
 use self::end_to_end::EndToEnd;
 use self::results::{Counts, Results, Watched};
-use super::{fuzz, lint};
+use super::{bench, conformance, fuzz, lint};
 use crate::cargo::cargo;
 use crate::machine::Platform;
 use crate::progress::Step;
 use crate::setup::{self, Need, Policy};
-use crate::{dist, kvm};
+use crate::{dist, kvm, rootfs};
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -25,19 +25,36 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     filter: Option<String>,
 
+    /// Also run software of Debian's packages in containers
+    #[arg(long)]
+    all: bool,
+
     #[command(flatten)]
     policy: Policy,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let obstacle = kvm::obstacle();
-    let mut needs = vec![Need::Build, Need::Deny, Need::Fuzz, Need::Intel];
+    let mut needs = vec![
+        Need::Build,
+        Need::Deny,
+        Need::Fuzz,
+        Need::Intel,
+        Need::OtherRuntimes,
+        Need::Engines,
+    ];
+    let filter = arguments.filter.as_deref();
     if obstacle.is_some() {
         needs.push(Need::Amd);
     }
+    if arguments.all {
+        needs.push(Need::Rootfs);
+    }
+    if filter.is_none() {
+        needs.extend(bench::PLATFORM.needs());
+    }
     setup::ensure(&needs, arguments.policy)?;
 
-    let filter = arguments.filter.as_deref();
     let mut results = Results::default();
     if filter.is_none() {
         lint(&mut results)?;
@@ -46,8 +63,24 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     if filter.is_none() {
         fuzz_targets(&mut results)?;
     }
+    dist::build()?;
+    if let Some(obstacle) = &obstacle {
+        eprintln!("no guests on this machine's own KVM: {obstacle}; using an emulated AMD host");
+    }
+    if filter.is_none() {
+        startup_budgets(&mut results);
+        conformance(obstacle, &mut results);
+    }
     end_to_end_tests(obstacle, filter, &mut results)?;
+    if arguments.all {
+        software_tests(obstacle, filter, &mut results)?;
+    }
     println!("{results}");
+    if !arguments.all {
+        println!(
+            "left out: software of Debian's packages, which `cargo xtask test --all` runs, too"
+        );
+    }
     Ok(u8::from(results.failed() > 0))
 }
 
@@ -99,6 +132,42 @@ fn fuzz_targets(results: &mut Results) -> Result<()> {
     Ok(())
 }
 
+/// The start's figures, against what was agreed on.
+fn startup_budgets(results: &mut Results) {
+    let started = Instant::now();
+    let outcome = bench::check_startup();
+    if let Err(error) = &outcome {
+        eprintln!("error: {error:#}");
+    }
+    let is_kept = outcome.unwrap_or(false);
+    results.add(
+        "start-up budgets",
+        Counts::of_check(is_kept),
+        started.elapsed(),
+    );
+}
+
+/// The cases of the OCI runtime specification, beside other runtimes.
+fn conformance(obstacle: Option<&str>, results: &mut Results) {
+    let started = Instant::now();
+    let counts = match conformance::compare(obstacle, None) {
+        Ok(report) => {
+            println!("{report}");
+            Counts {
+                passed: report.passed() as u32,
+                failed: report.failed().len() as u32,
+                ignored: report.excluded().len() as u32,
+                second_try: 0,
+            }
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Counts::of_check(false)
+        }
+    };
+    results.add("conformance", counts, started.elapsed());
+}
+
 /// Real guests: all tests on the machine's KVM or else the emulated AMD host, and
 /// the core set in the emulated Intel host, at the same time.
 fn end_to_end_tests(
@@ -106,13 +175,9 @@ fn end_to_end_tests(
     filter: Option<&str>,
     results: &mut Results,
 ) -> Result<()> {
-    dist::build()?;
-    let tests = EndToEnd::build()?;
+    let tests = EndToEnd::build("e2e")?;
     let all = tests.names(filter, false)?;
     let core_set = tests.names(filter, true)?;
-    if let Some(obstacle) = obstacle {
-        eprintln!("no guests on this machine's own KVM: {obstacle}; using an emulated AMD host");
-    }
     let (first, second) = thread::scope(|scope| {
         let second = scope.spawn(|| {
             timed(
@@ -121,12 +186,7 @@ fn end_to_end_tests(
                 || tests.run_emulated(Platform::Intel, &core_set, "intel | "),
             )
         });
-        let first = match obstacle {
-            None => timed("end-to-end tests", &all, || tests.run_here(&all)),
-            Some(_) => timed("end-to-end tests, emulated AMD host", &all, || {
-                tests.run_emulated(Platform::Amd { icount: false }, &all, "amd   | ")
-            }),
-        };
+        let first = on_best_host("end-to-end tests", &tests, &all, obstacle);
         (first, second.join().expect("tests do not panic here"))
     });
     for (name, counts, took) in [first, second].into_iter().flatten() {
@@ -135,12 +195,46 @@ fn end_to_end_tests(
     Ok(())
 }
 
+/// Databases, servers, compilers and the like in real guests.
+fn software_tests(
+    obstacle: Option<&str>,
+    filter: Option<&str>,
+    results: &mut Results,
+) -> Result<()> {
+    let tests = EndToEnd::build("software")?;
+    let names = tests.names(filter, false)?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let tests = tests.with_software(rootfs::software()?);
+    if let Some((name, counts, took)) = on_best_host("software", &tests, &names, obstacle) {
+        results.add(name, counts, took);
+    }
+    Ok(())
+}
+
+/// Runs tests on the machine's own KVM or, if there is an obstacle, in the emulated
+/// AMD host.
+fn on_best_host(
+    step: &str,
+    tests: &EndToEnd,
+    names: &[String],
+    obstacle: Option<&str>,
+) -> Option<(String, Counts, Duration)> {
+    match obstacle {
+        None => timed(step, names, || tests.run_here(names)),
+        Some(_) => timed(&format!("{step}, emulated AMD host"), names, || {
+            tests.run_emulated(Platform::Amd { icount: false }, names, "amd   | ")
+        }),
+    }
+}
+
 /// Runs a step unless it has no tests to run; an error of its is a failure.
 fn timed(
-    name: &'static str,
+    name: &str,
     tests: &[String],
     run: impl FnOnce() -> Result<Counts>,
-) -> Option<(&'static str, Counts, Duration)> {
+) -> Option<(String, Counts, Duration)> {
     if tests.is_empty() {
         return None;
     }
@@ -149,5 +243,5 @@ fn timed(
         eprintln!("error: {error:#}");
         Counts::of_check(false)
     });
-    Some((name, counts, step.finish()))
+    Some((name.into(), counts, step.finish()))
 }

@@ -1,5 +1,6 @@
 //! What came out of the tests.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Write};
 use std::ops::AddAssign;
@@ -12,6 +13,8 @@ pub(super) struct Counts {
     pub(super) passed: u32,
     pub(super) failed: u32,
     pub(super) ignored: u32,
+    /// Of those that passed, how many did not at first.
+    pub(super) second_try: u32,
 }
 
 impl AddAssign for Counts {
@@ -19,6 +22,7 @@ impl AddAssign for Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.second_try += other.second_try;
     }
 }
 
@@ -28,7 +32,7 @@ impl Counts {
         Self {
             passed: passed.into(),
             failed: (!passed).into(),
-            ignored: 0,
+            ..Self::default()
         }
     }
 
@@ -90,6 +94,9 @@ impl fmt::Display for Results {
             if counts.ignored > 0 {
                 write!(f, "{:>4} ignored", counts.ignored)?;
             }
+            if counts.second_try > 0 {
+                write!(f, "{:>4} at the second try", counts.second_try)?;
+            }
             writeln!(f)?;
         }
         writeln!(f)?;
@@ -97,16 +104,38 @@ impl fmt::Display for Results {
     }
 }
 
+/// What a test program that is still running has told.
+#[derive(Debug, Default)]
+struct Told {
+    counts: Counts,
+    passed: BTreeSet<String>,
+}
+
 /// The counts of a test program that is still running.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Counter(Arc<Mutex<Counts>>);
+pub(super) struct Counter(Arc<Mutex<Told>>);
 
 impl Counter {
     pub(super) fn get(&self) -> Counts {
-        *self.lock()
+        self.lock().counts
     }
 
-    fn lock(&self) -> MutexGuard<'_, Counts> {
+    /// The names of the tests that have passed.
+    pub(super) fn passed(&self) -> BTreeSet<String> {
+        self.lock().passed.clone()
+    }
+
+    fn add_line(&self, line: &str) {
+        let mut told = self.lock();
+        told.counts.add_line(line);
+        let test = line.strip_prefix("test ");
+        told.passed.extend(
+            test.and_then(|test| test.strip_suffix(" ... ok"))
+                .map(String::from),
+        );
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Told> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -133,7 +162,7 @@ impl Watched {
     fn end_line(&mut self) -> io::Result<()> {
         let line = String::from_utf8_lossy(&self.line).into_owned();
         self.line.clear();
-        self.counts.lock().add_line(line.trim_end());
+        self.counts.add_line(line.trim_end());
         writeln!(io::stdout(), "{}{}", self.label, line.trim_end())
     }
 }
@@ -181,6 +210,7 @@ mod tests {
             passed: 15,
             failed: 2,
             ignored: 1,
+            second_try: 0,
         };
         assert_eq!(counts, expected);
     }
@@ -192,6 +222,17 @@ mod tests {
             watched.write_all(piece.as_bytes()).unwrap();
         }
         assert_eq!(counts.get().passed, 1);
+    }
+
+    #[test]
+    fn tests_that_passed_are_known_by_name() {
+        let (mut watched, counts) = Watched::new("");
+        writeln!(
+            watched,
+            "test a::b ... ok\ntest a::c ... FAILED\ntest a::d ..."
+        )
+        .unwrap();
+        assert_eq!(counts.passed(), ["a::b".to_owned()].into());
     }
 
     #[test]

@@ -17,8 +17,9 @@ use crate::devices::virtio::device::{ActivateError, Activation, ActiveQueue, Vir
 /// Stream sockets are supported (virtio 1.3, 5.10.3).
 const F_STREAM: u64 = 1 << 0;
 
-/// Receive, transmit and event queue (virtio 1.3, 5.10.2).
-const QUEUE_SIZES: [u16; 3] = [256, 256, 4];
+/// Receive, transmit and event queue (virtio 1.3, 5.10.2). Linux fills the first
+/// with buffers of a page each as it starts.
+const QUEUE_SIZES: [u16; 3] = [64, 64, 4];
 
 /// A virtio socket device whose other end is a Unix socket.
 #[derive(Debug)]
