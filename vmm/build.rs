@@ -5,7 +5,11 @@ use std::{env, error, fs};
 
 /// The policies: a file in `seccomp/`, with one policy of the same name in it,
 /// and the constant it becomes.
-const POLICIES: [(&str, &str); 2] = [("event-loop", "EVENT_LOOP"), ("vcpu", "VCPU")];
+const POLICIES: [(&str, &str); 3] = [
+    ("event-loop", "EVENT_LOOP"),
+    ("vcpu", "VCPU"),
+    ("worker", "WORKER"),
+];
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");

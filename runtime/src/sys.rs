@@ -57,9 +57,24 @@ pub(crate) fn namespace_type(namespace: &File) -> io::Result<libc::c_int> {
     }
 }
 
-/// A tap in this process's network namespace, as our VMM wants it, and its name.
-/// `pattern` is that name, or has a `%d` for the kernel to fill in.
-pub(crate) fn open_tap(pattern: &str) -> io::Result<(File, String)> {
+/// A tap in this process's network namespace, as our VMM wants it: so many queues, and
+/// its name. `pattern` is that name, or has a `%d` for the kernel to fill in.
+pub(crate) fn open_tap(pattern: &str, queues: usize) -> io::Result<(Vec<File>, String)> {
+    let mut flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    if queues > 1 {
+        flags |= libc::IFF_MULTI_QUEUE;
+    }
+    let (first, name) = open_tap_queue(pattern, flags)?;
+    let mut files = vec![first];
+    while files.len() < queues {
+        let (next, _) = open_tap_queue(&name, flags)?;
+        files.push(next);
+    }
+    Ok((files, name))
+}
+
+/// Makes a tap with one queue, or adds a queue to one.
+fn open_tap_queue(pattern: &str, flags: libc::c_int) -> io::Result<(File, String)> {
     /// What the guest takes: `include/uapi/linux/if_tun.h`.
     const OFFLOADS: libc::c_ulong = (libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6) as _;
     /// `struct virtio_net_hdr_v1`.
@@ -74,7 +89,6 @@ pub(crate) fn open_tap(pattern: &str) -> io::Result<(File, String)> {
     for (to, from) in request.ifr_name[..room].iter_mut().zip(pattern.bytes()) {
         *to = from.cast_signed();
     }
-    let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
     request.ifr_ifru.ifru_flags = flags as libc::c_short;
     let check = |result: libc::c_int| match result {
         0 => Ok(()),

@@ -23,6 +23,7 @@ use crate::spec::VmSpec;
 use crate::stop::Stop;
 use crate::vcpu::{Buses, Vcpu};
 use crate::vm::Vm;
+use crate::workers::Workers;
 
 /// Why a microVM could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,7 @@ pub fn boot(mut spec: VmSpec, control: Control) -> Result<Vm, BootError> {
 
     let console = devices::open_console(spec.console.take())?;
     let pio = devices::legacy(&machine, &stop, &console)?;
+    let workers = Workers::new(devices::workers_needed(&spec.net))?;
     let VirtioDevices {
         devices,
         fs_backends,
@@ -71,6 +73,7 @@ pub fn boot(mut spec: VmSpec, control: Control) -> Result<Vm, BootError> {
         mem::take(&mut spec.fs),
         mem::take(&mut spec.net),
         &stop,
+        &workers.handles(),
     )?;
     let device_count = devices.len();
     let mmio = slots::place(devices, &machine, &event_loop.handle()).map_err(DevicesError::from)?;
@@ -84,6 +87,7 @@ pub fn boot(mut spec: VmSpec, control: Control) -> Result<Vm, BootError> {
         guest_tsc: vcpus[0].guest_tsc(),
         vcpus,
         event_loop,
+        workers,
         stop,
         console,
         control,

@@ -80,7 +80,7 @@ pub struct FsConfig {
     pub backend: Endpoint,
 }
 
-/// A virtio network device.
+/// A virtio network device. One with several pairs of queues has a thread for each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetConfig {
@@ -89,7 +89,13 @@ pub struct NetConfig {
     /// The most that one of its frames may hold, in bytes; unspecified if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
-    /// An inherited tap: without packet information, with virtio headers of 12
-    /// bytes, checksum and TSO offloads.
-    pub tap_fd: RawFd,
+    /// An inherited tap for each pair of queues, 1 to
+    /// [`QUEUE_PAIRS_MAX`](Self::QUEUE_PAIRS_MAX): without packet information, with
+    /// virtio headers of 12 bytes, checksum and TSO offloads.
+    pub tap_fds: Vec<RawFd>,
+}
+
+impl NetConfig {
+    /// The most pairs of queues that a device may have.
+    pub const QUEUE_PAIRS_MAX: usize = 8;
 }

@@ -22,6 +22,7 @@ pub mod spec;
 pub mod stop;
 pub mod vcpu;
 pub mod vm;
+pub mod workers;
 
 use std::io;
 

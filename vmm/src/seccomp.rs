@@ -21,6 +21,8 @@ pub enum Role {
     EventLoop,
     /// One that runs a vCPU.
     Vcpu,
+    /// One that serves the queues of a device.
+    Worker,
 }
 
 /// The kernel refused the filter.
@@ -33,6 +35,7 @@ pub fn confine(role: Role) -> Result<(), SeccompError> {
     Ok(apply_filter(match role {
         Role::EventLoop => policy::EVENT_LOOP,
         Role::Vcpu => policy::VCPU,
+        Role::Worker => policy::WORKER,
     })?)
 }
 
@@ -57,7 +60,7 @@ mod tests {
     #[test]
     #[ignore = "must have been told how to allocate"]
     fn work_when_confined() {
-        for role in [Role::EventLoop, Role::Vcpu] {
+        for role in [Role::EventLoop, Role::Vcpu, Role::Worker] {
             let (sender, receiver) = channel();
             let worker = thread::spawn(move || {
                 confine(role).unwrap();

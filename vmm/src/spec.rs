@@ -81,8 +81,9 @@ pub(crate) struct NetSpec {
     pub(crate) mac: [u8; 6],
     /// At least [`MTU_MIN`].
     pub(crate) mtu: Option<u16>,
-    /// Its other end.
-    pub(crate) tap: InheritedFd,
+    /// Its other end, for each pair of queues: 1 to
+    /// [`QUEUE_PAIRS_MAX`](NetConfig::QUEUE_PAIRS_MAX).
+    pub(crate) taps: Vec<InheritedFd>,
 }
 
 /// Why a configuration is not valid.
@@ -135,6 +136,15 @@ pub enum SpecError {
     Mtu {
         /// What was asked for.
         mtu: u16,
+    },
+    /// No tap, or more than there can be queues for.
+    #[error(
+        "a network device with {asked} taps is not possible: give 1 to {}",
+        NetConfig::QUEUE_PAIRS_MAX
+    )]
+    QueuePairs {
+        /// How many were given.
+        asked: usize,
     },
     /// More devices than there are interrupts.
     #[error("{asked} virtio devices are not possible: {max} at most")]
@@ -257,19 +267,24 @@ fn fs(configs: Vec<FsConfig>, fds: &mut Fds) -> Result<Vec<FsSpec>, SpecError> {
 }
 
 fn net(configs: Vec<NetConfig>, fds: &mut Fds) -> Result<Vec<NetSpec>, SpecError> {
-    let spec = |NetConfig { mac, mtu, tap_fd }| {
+    let spec = |NetConfig { mac, mtu, tap_fds }| {
         let is_group = mac[0] & 1 != 0;
         if is_group || mac == [0; 6] {
             return Err(SpecError::Mac { mac });
         }
-        match mtu {
-            Some(mtu) if mtu < MTU_MIN => Err(SpecError::Mtu { mtu }),
-            _ => Ok(NetSpec {
-                mac,
-                mtu,
-                tap: fds.claim(tap_fd)?,
-            }),
+        if let Some(mtu) = mtu.filter(|mtu| *mtu < MTU_MIN) {
+            return Err(SpecError::Mtu { mtu });
         }
+        let asked = tap_fds.len();
+        if !(1..=NetConfig::QUEUE_PAIRS_MAX).contains(&asked) {
+            return Err(SpecError::QueuePairs { asked });
+        }
+        let taps = tap_fds.into_iter().map(|fd| fds.claim(fd));
+        Ok(NetSpec {
+            mac,
+            mtu,
+            taps: taps.collect::<Result<_, _>>()?,
+        })
     };
     configs.into_iter().map(spec).collect()
 }
@@ -367,15 +382,23 @@ mod tests {
 
     #[test]
     fn network_interfaces_are_checked() {
-        let interface = |mac, mtu| {
-            let tap_fd = 9;
-            refusal(|c| c.net = vec![NetConfig { mac, mtu, tap_fd }])
+        let interface = |mac, mtu, tap_fds: &[RawFd]| {
+            let tap_fds = tap_fds.to_vec();
+            refusal(|c| c.net = vec![NetConfig { mac, mtu, tap_fds }])
         };
         for mac in [[0; 6], [1, 0, 0, 0, 0, 1], [0xff; 6]] {
-            assert_eq!(interface(mac, None), SpecError::Mac { mac });
+            assert_eq!(interface(mac, None, &[9]), SpecError::Mac { mac });
         }
-        let mtu = 67;
-        assert_eq!(interface([2; 6], Some(mtu)), SpecError::Mtu { mtu });
+        let (mac, mtu) = ([2; 6], 67);
+        assert_eq!(interface(mac, Some(mtu), &[9]), SpecError::Mtu { mtu });
+        for taps in [&[][..], &[11, 12, 13, 14, 15, 16, 17, 18, 19]] {
+            let asked = taps.len();
+            assert_eq!(interface(mac, None, taps), SpecError::QueuePairs { asked });
+        }
+        assert_eq!(
+            interface(mac, None, &[9, 9]),
+            SpecError::DuplicateFd { fd: 9 }
+        );
     }
 
     #[test]

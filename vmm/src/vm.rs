@@ -21,6 +21,7 @@ use crate::seccomp::{self, Role, SeccompError};
 use crate::stop::Stop;
 use crate::vcpu::Vcpu;
 use crate::vcpu::threads::{Threads, ThreadsError};
+use crate::workers::{WorkerThreads, Workers, WorkersError};
 
 /// A microVM that is built and has not run.
 pub struct Vm {
@@ -29,6 +30,7 @@ pub struct Vm {
     /// How to read the guest's time stamps, if KVM tells.
     pub(crate) guest_tsc: Option<GuestTsc>,
     pub(crate) event_loop: EventLoop,
+    pub(crate) workers: Workers,
     pub(crate) stop: Stop,
     pub(crate) console: Console,
     pub(crate) control: Control,
@@ -43,6 +45,9 @@ pub enum RunError {
     /// There are no threads for the vCPUs.
     #[error(transparent)]
     Threads(#[from] ThreadsError),
+    /// There are no threads for the devices.
+    #[error(transparent)]
+    Workers(#[from] WorkersError),
     /// The event loop's thread could not be confined.
     #[error(transparent)]
     Confine(#[from] SeccompError),
@@ -73,6 +78,7 @@ impl Vm {
     }
 
     fn start(self) -> Result<Running, RunError> {
+        let workers = self.workers.start(&self.stop)?;
         let threads = Threads::spawn(self.vcpus, &self.stop, self.event_loop.handle())?;
         seccomp::confine(Role::EventLoop)?;
         threads.release();
@@ -81,6 +87,7 @@ impl Vm {
             guest_tsc: self.guest_tsc,
             entry_reported: false,
             event_loop: self.event_loop,
+            workers,
             stop: self.stop,
             control: self.control,
             fs_backends: self.fs_backends,
@@ -95,6 +102,7 @@ struct Running {
     guest_tsc: Option<GuestTsc>,
     entry_reported: bool,
     event_loop: EventLoop,
+    workers: WorkerThreads,
     stop: Stop,
     control: Control,
     fs_backends: Vec<UnixStream>,
@@ -139,6 +147,8 @@ impl Running {
         // With a loop that failed, whoever waits for it is told so by its end.
         drop(self.event_loop);
         drop(self.threads);
+        // Handlers on the event loop may have had some on the workers' loops.
+        drop(self.workers);
         self.machine
     }
 }

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use bulkhead_vmm::config::NetConfig;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
@@ -62,8 +63,13 @@ pub(super) fn make(
         NetworkNamespace::Guests => Ok(None),
         // Empty, and so the guest's will do.
         NetworkNamespace::New if !has_hooks => Ok(None),
-        NetworkNamespace::New | NetworkNamespace::At(_) => Ok(network::take_over()?),
+        NetworkNamespace::New | NetworkNamespace::At(_) => Ok(network::take_over(queues(size))?),
     }
+}
+
+/// Each of the guest's processors has queues of its own, as far as they go.
+fn queues(size: Resources) -> usize {
+    (size.vcpus as usize).min(NetConfig::QUEUE_PAIRS_MAX)
 }
 
 /// Who is not root may have no cgroups to give; the guest's limits hold all the

@@ -87,8 +87,8 @@ pub(crate) enum NetworkError {
 /// A tap for one of the guest's network devices.
 #[derive(Debug)]
 pub(crate) struct Tap {
-    /// What the VMM gets.
-    pub(crate) file: File,
+    /// Its queues, which the VMM gets.
+    pub(crate) queues: Vec<File>,
     /// The hardware address of the interface it stands for.
     pub(crate) mac: [u8; 6],
     /// The interface's MTU, in bytes.
@@ -127,9 +127,9 @@ pub(crate) fn enter(path: &Path) -> Result<(), NetworkError> {
     }
 }
 
-/// Takes over the interfaces of this process's network namespace. `None` if there
-/// are none.
-pub(crate) fn take_over() -> Result<Option<Taken>, NetworkError> {
+/// Takes over the interfaces of this process's network namespace, with so many queues each.
+/// `None` if there are none.
+pub(crate) fn take_over(queues: usize) -> Result<Option<Taken>, NetworkError> {
     let netlink = Netlink::open().map_err(NetworkError::Inspect)?;
     let links = inspect::links(&netlink).map_err(NetworkError::Inspect)?;
     if links.iter().any(|link| link.name.starts_with(TAP)) {
@@ -148,19 +148,19 @@ pub(crate) fn take_over() -> Result<Option<Taken>, NetworkError> {
         links,
     };
     for link in &taken.links {
-        taken.taps.push(join(&netlink, link)?);
+        taken.taps.push(join(&netlink, link, queues)?);
     }
     Ok(Some(taken))
 }
 
 /// Makes a tap and joins it with an interface.
-fn join(netlink: &Netlink, link: &Link) -> Result<Tap, NetworkError> {
+fn join(netlink: &Netlink, link: &Link, queues: usize) -> Result<Tap, NetworkError> {
     let name = &link.name;
     let no_tap = |source| NetworkError::Tap {
         link: name.clone(),
         source,
     };
-    let (file, tap) = sys::open_tap(&format!("{TAP}%d")).map_err(no_tap)?;
+    let (queues, tap) = sys::open_tap(&format!("{TAP}%d"), queues).map_err(no_tap)?;
     let index = set_up(netlink, &tap, link.mtu).map_err(no_tap)?;
     let redirected = redirect::add(netlink, link.index, index)
         .and_then(|()| redirect::add(netlink, index, link.index));
@@ -169,7 +169,7 @@ fn join(netlink: &Netlink, link: &Link) -> Result<Tap, NetworkError> {
         source,
     })?;
     Ok(Tap {
-        file,
+        queues,
         mac: link.mac,
         mtu: u16::try_from(link.mtu).unwrap_or(u16::MAX),
     })

@@ -137,11 +137,11 @@ fn start_vmm(
 /// Leaves the taps to the VMM.
 fn taps(plan: &Plan) -> io::Result<Vec<NetConfig>> {
     let hand_over = |tap: &Tap| {
-        inherit(&tap.file)?;
+        tap.queues.iter().try_for_each(inherit)?;
         Ok(NetConfig {
             mac: tap.mac,
             mtu: Some(tap.mtu),
-            tap_fd: tap.file.as_raw_fd(),
+            tap_fds: tap.queues.iter().map(AsRawFd::as_raw_fd).collect(),
         })
     };
     plan.taps.iter().map(hand_over).collect()

@@ -150,6 +150,48 @@ fn host_and_guest_reach_each_other() {
 }
 
 #[test]
+fn processors_have_queues_of_their_own() {
+    let (namespace, world) = setting(12);
+    let script = "ls /sys/class/net/eth7/queues
+        for port in 81 82 83 84; do nc -l -p $port >/received$port & done
+        touch /listening; wait
+        for port in 81 82 83 84; do md5sum </received$port; done
+        for port in 81 82 83 84; do nc 10.88.12.1 $port </received$port & done; wait";
+    let bundle = namespace.container(&world, script);
+    let bundle = bundle.set("/annotations", json!({ "dev.bulkhead.vcpus": "2" }));
+    let run = bundle.start();
+    wait_until("it listens", || bundle.file("/listening").exists());
+    let name = &namespace.name;
+    let queues = sh(&format!(
+        "ip netns exec {name} ls /sys/class/net/bulkhead0/queues"
+    ));
+    assert_eq!(queues, "rx-0\nrx-1\ntx-0\ntx-1\n", "those in use");
+    let sent = world.path().join("sent");
+    let sent = sent.display();
+    let sums = sh(&format!(
+        "for port in 81 82 83 84; do
+            head -c 3000000 /dev/urandom >'{sent}'$port
+            # It would part with its peer at the end of its input.
+            mkfifo '{sent}'.in$port
+            exec 9<>'{sent}'.in$port
+            busybox nc -l -p $port <&9 >'{sent}'.back$port &
+            (until busybox nc -w 5 10.88.12.2 $port <'{sent}'$port; do sleep 0.2; done) &
+        done
+        wait
+        for port in 81 82 83 84; do md5sum <'{sent}'$port; done
+        for port in 81 82 83 84; do md5sum <'{sent}'.back$port; done"
+    ));
+    let outcome = run.wait().expect_code(0);
+    let (sent, back) = sums.split_at(sums.len() / 2);
+    assert_eq!(sent, back, "{outcome:#?}");
+    let received = outcome.stdout.lines().skip(4);
+    assert!(received.eq(sent.lines()), "{sums} {outcome:#?}");
+    let in_guest: Vec<_> = outcome.stdout.lines().take(4).collect();
+    assert_eq!(in_guest, ["rx-0", "rx-1", "tx-0", "tx-1"]);
+    assert_eq!(namespace.traces(), "");
+}
+
+#[test]
 fn two_containers_reach_each_other() {
     let one = Namespace::new(3);
     let (other, world) = setting(4);

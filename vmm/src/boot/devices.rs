@@ -15,9 +15,11 @@ use crate::devices::serial::SerialPort;
 use crate::devices::virtio::device::VirtioDevice;
 use crate::devices::virtio::fs::Fs;
 use crate::devices::virtio::mmio::slots::WiringError;
-use crate::devices::virtio::net::Net;
+use crate::devices::virtio::net::{Net, Tap};
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::vsock::{ListenError, Vsock};
+use crate::event_loop::EventLoopHandle;
+use crate::inherited_fd::InheritedFd;
 use crate::kvm::{KvmError, VmWithMemory, failed};
 use crate::spec::{FsSpec, NetSpec, Source, VsockSpec};
 use crate::stop::Stop;
@@ -109,13 +111,22 @@ pub(super) struct VirtioDevices {
     pub(super) fs_backends: Vec<UnixStream>,
 }
 
-/// Makes the virtio devices.
+/// How many workers the devices need: one for each pair of a network device's
+/// queues, if it has several.
+pub(super) fn workers_needed(net: &[NetSpec]) -> usize {
+    let pairs = net.iter().map(|net| net.taps.len());
+    pairs.filter(|pairs| *pairs > 1).max().unwrap_or(0)
+}
+
+/// Makes the virtio devices. There must be as many workers as they
+/// [need](workers_needed).
 pub(super) fn virtio(
     rng: bool,
     vsock: Option<VsockSpec>,
     fs: Vec<FsSpec>,
     net: Vec<NetSpec>,
     stop: &Stop,
+    workers: &[EventLoopHandle],
 ) -> Result<VirtioDevices, DevicesError> {
     let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
     let mut fs_backends = Vec::new();
@@ -133,17 +144,20 @@ pub(super) fn virtio(
         devices.push(Box::new(Fs::new(tag, stream, stop.clone())));
         fs_backends.push(handle);
     }
-    for NetSpec { mac, mtu, tap } in net {
-        let number = tap.number();
-        let tap = tap.take().map_err(io::Error::from);
-        let net = tap.and_then(|tap| Net::new(mac, mtu, tap));
-        let failed = |source| DevicesError::Tap { number, source };
-        devices.push(Box::new(net.map_err(failed)?));
+    for NetSpec { mac, mtu, taps } in net {
+        let taps = taps.into_iter().map(take_tap).collect::<Result<_, _>>()?;
+        devices.push(Box::new(Net::new(mac, mtu, taps, workers)));
     }
     Ok(VirtioDevices {
         devices,
         fs_backends,
     })
+}
+
+fn take_tap(tap: InheritedFd) -> Result<Tap, DevicesError> {
+    let number = tap.number();
+    let tap = tap.take().map_err(io::Error::from).and_then(Tap::new);
+    tap.map_err(|source| DevicesError::Tap { number, source })
 }
 
 /// A connection, and another handle on it.

@@ -1,12 +1,19 @@
-//! The network device (virtio 1.3, 5.1): one pair of queues, and a tap on the
-//! host's side, which speaks the same headers.
+//! The network device (virtio 1.3, 5.1): pairs of queues, and a tap on the host's
+//! side of each, which speaks the same headers.
+//!
+//! A single pair is served on the main event loop. Several have a worker's thread
+//! each, and the driver says by the control queue how many it uses.
 
 mod buffers;
+mod control;
 mod device;
 mod frame;
+mod pairs;
 mod queue_handler;
+mod tap;
 
 pub use device::Net;
+pub use tap::Tap;
 
 #[cfg(test)]
 mod tests;

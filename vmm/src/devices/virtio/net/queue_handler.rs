@@ -1,7 +1,5 @@
-//! The device at work: frames between the queues and the tap, on the event loop's
-//! thread.
+//! A pair of queues at work: frames between them and a tap.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -11,6 +9,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::buffers::{self, Buffer, BufferError, Room};
 use super::frame::{FRAME_MAX, HEADER_SIZE, NUM_BUFFERS, is_plausible};
+use super::tap::Tap;
 use crate::devices::virtio::device::ActiveQueue;
 use crate::devices::virtio::interrupt::Interrupt;
 use crate::memory::GuestMemory;
@@ -33,13 +32,13 @@ enum HandlerError {
     EventLoop(#[from] event_manager::Error),
 }
 
-/// Owns the queues of an active device.
+/// Owns a pair of queues of an active device.
 pub(super) struct QueueHandler {
     memory: GuestMemory,
     interrupt: Interrupt,
     rx: ActiveQueue,
     tx: ActiveQueue,
-    tap: File,
+    tap: Tap,
     /// Whether the event loop watches the tap: not while the driver has no room.
     tap_is_watched: bool,
     /// Whether there is nothing to be heard from the tap any more.
@@ -59,7 +58,7 @@ impl QueueHandler {
         interrupt: Interrupt,
         rx: ActiveQueue,
         tx: ActiveQueue,
-        tap: File,
+        tap: Tap,
     ) -> Self {
         Self {
             memory,
@@ -223,11 +222,13 @@ impl QueueHandler {
         ]
     }
 
+    /// Joins a loop, which may not be the first.
     fn join(&mut self, ops: &mut EventOps) -> Result<(), HandlerError> {
+        self.tap_is_watched = false;
         for (fd, event) in self.kicks() {
             ops.add(Events::with_data_raw(fd, event, EventSet::IN))?;
         }
-        self.watch_tap(true, ops)
+        self.watch_tap(!self.tap_is_gone, ops)
     }
 
     /// Stops until the driver resets the device.

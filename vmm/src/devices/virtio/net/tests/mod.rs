@@ -1,6 +1,8 @@
 //! The device between a driver's rings and a pair of datagram sockets, which keep
 //! frames apart as a tap does.
 
+mod several;
+
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
@@ -13,7 +15,7 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::Net;
+use super::{Net, Tap};
 use crate::devices::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
 use crate::devices::virtio::interrupt::Interrupt;
 use crate::memory::GuestMemory;
@@ -35,12 +37,18 @@ fn eventfd() -> EventFd {
     EventFd::new(EFD_NONBLOCK).unwrap()
 }
 
-/// A device, and the world's end of its wire.
-fn net() -> (Net, UnixDatagram) {
+/// A wire: its end at the device, and that at the world.
+fn wire() -> (Tap, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    let net = Net::new([2, 0, 0, 0, 0, 7], Some(1400), OwnedFd::from(theirs));
-    (net.unwrap(), ours)
+    (Tap::new(OwnedFd::from(theirs)).unwrap(), ours)
+}
+
+/// A device, and the world's end of its wire.
+fn net() -> (Net, UnixDatagram) {
+    let (tap, ours) = wire();
+    let net = Net::new([2, 0, 0, 0, 0, 7], Some(1400), vec![tap], &[]);
+    (net, ours)
 }
 
 /// An active device.
@@ -112,7 +120,7 @@ fn configuration_names_address_and_mtu() {
     let (net, _wire) = net();
     let mut config = [0xff; 14];
     net.read_config(0, &mut config);
-    assert_eq!(config, [2, 0, 0, 0, 0, 7, 0, 0, 0, 0, 0x78, 5, 0, 0]);
+    assert_eq!(config, [2, 0, 0, 0, 0, 7, 0, 0, 1, 0, 0x78, 5, 0, 0]);
     net.read_config(u64::MAX, &mut config);
     assert_eq!(config, [0; 14]);
 }
