@@ -18,6 +18,7 @@
 
 mod exports;
 mod id_map;
+mod negative_entries;
 mod privileges;
 mod seccomp;
 mod server;

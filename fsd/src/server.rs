@@ -14,8 +14,10 @@ use virtiofsd::vhost_user::VhostUserFsBackend;
 use vm_memory::{GuestMemoryAtomic, GuestMemoryMmap};
 
 use crate::exports::View;
+use crate::negative_entries::NegativeEntries;
 
-/// How long the guest may believe a name or an attribute without asking again.
+/// How long the guest may believe a name, the absence of one, or an attribute without
+/// asking again.
 /// The pod owns its root file system, but its volumes may change under it, and
 /// so may a root that the engine copies files into.
 const VALIDITY: Duration = Duration::from_secs(1);
@@ -60,6 +62,7 @@ pub(crate) fn serve(
         .ok_or(ServeError::TooFewDescriptors { limit: descriptors })?;
     let file_system =
         PassthroughFs::new(config(view, guest_fd_limit)).map_err(ServeError::OpenExports)?;
+    let file_system = NegativeEntries::new(file_system, VALIDITY);
     let backend = Arc::new(VhostUserFsBackend::new(file_system)?);
     let memory = GuestMemoryAtomic::new(GuestMemoryMmap::new());
     let mut daemon = VhostUserDaemon::new("fsd-vhost-user".to_owned(), backend, memory)

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::time::Duration;
 
 use bulkhead_tests::{PROBE, World, wait_until, wait_until_within};
+use rustix::fs::{XattrFlags, setxattr};
 use serde_json::{Value, json};
 
 #[test]
@@ -38,7 +39,8 @@ fn metadata_goes_both_ways() {
 fn changes_made_on_the_host_are_seen_though_the_guest_has_a_cache() {
     let world = World::new();
     let bundle = world.bundle().shell(
-        "cat /file; ls /directory; touch /ready
+        "cat /file; ls /directory; [ -e /directory/second ] || touch /ready
+         until [ -e /directory/second ]; do sleep 0.1; done
          until grep -q new /file; do sleep 0.1; done
          until ls /directory | grep -q second; do sleep 0.1; done
          cat /file; ls /directory",
@@ -52,6 +54,69 @@ fn changes_made_on_the_host_are_seen_though_the_guest_has_a_cache() {
     fs::write(bundle.file("/directory/second"), "").unwrap();
     let outcome = container.wait().expect_code(0);
     assert_eq!(outcome.stdout, "old\nfirst\nnew\nfirst\nsecond\n");
+}
+
+/// An access control list that lets user 1001 read, and nobody else but the owner
+/// (`acl(5)`; the form is that of `linux/posix_acl_xattr.h`).
+fn readable_by_1001() -> Vec<u8> {
+    const NOBODY: u32 = u32::MAX;
+    let entries = [
+        (0x01_u16, 6_u16, NOBODY), // the owner
+        (0x02, 4, 1001),
+        (0x04, 0, NOBODY), // the group
+        (0x10, 4, NOBODY), // the mask
+        (0x20, 0, NOBODY), // others
+    ];
+    let mut list = 2_u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in entries {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
+#[test]
+fn access_control_lists_hold() {
+    let world = World::new();
+    for (user, expected) in [(1001, "secret\n"), (1002, "")] {
+        let script = "cat /file; cat /directory/file";
+        let mut bundle = world.bundle().shell(script);
+        bundle = bundle.set("/process/user", json!({ "uid": user, "gid": 0 }));
+        let set = |name: &str, list: &str| {
+            let (path, list) = (bundle.file(name), format!("system.posix_acl_{list}"));
+            setxattr(path, list, &readable_by_1001(), XattrFlags::empty()).unwrap();
+        };
+        fs::write(bundle.file("/file"), "secret\n").unwrap();
+        set("/file", "access");
+        fs::create_dir(bundle.file("/directory")).unwrap();
+        set("/directory", "default");
+        fs::write(bundle.file("/directory/file"), "").unwrap();
+        let outcome = bundle.run();
+        assert_eq!(outcome.stdout, expected, "{outcome:#?}");
+        let refusals = outcome.stderr.matches("Permission denied").count();
+        assert_eq!(refusals, if expected.is_empty() { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn default_access_control_list_comes_before_the_umask() {
+    let world = World::new();
+    let script = "umask 077; echo secret >/directory/file";
+    let bundle = world.bundle().shell(script);
+    let directory = bundle.file("/directory");
+    fs::create_dir(&directory).unwrap();
+    let list = readable_by_1001();
+    setxattr(
+        &directory,
+        "system.posix_acl_default",
+        &list,
+        XattrFlags::empty(),
+    )
+    .unwrap();
+    let _ = bundle.run().expect_code(0);
+    let mode = fs::metadata(directory.join("file")).unwrap().mode();
+    assert_eq!(mode & 0o777, 0o640);
 }
 
 #[test]
