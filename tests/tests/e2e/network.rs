@@ -152,8 +152,10 @@ fn host_and_guest_reach_each_other() {
 #[test]
 fn processors_have_queues_of_their_own() {
     let (namespace, world) = setting(12);
-    let script = "ls /sys/class/net/eth7/queues
-        for port in 81 82 83 84; do nc -l -p $port >/received$port & done
+    let script = "ls /sys/class/net/eth7/queues | grep tx
+        # Without input it would part with its peer at once.
+        mkfifo /in; exec 9<>/in
+        for port in 81 82 83 84; do nc -l -p $port <&9 >/received$port & done
         touch /listening; wait
         for port in 81 82 83 84; do md5sum </received$port; done
         for port in 81 82 83 84; do nc 10.88.12.1 $port </received$port & done; wait";
@@ -163,9 +165,9 @@ fn processors_have_queues_of_their_own() {
     wait_until("it listens", || bundle.file("/listening").exists());
     let name = &namespace.name;
     let queues = sh(&format!(
-        "ip netns exec {name} ls /sys/class/net/bulkhead0/queues"
+        "ip netns exec {name} ls /sys/class/net/bulkhead0/queues | grep tx"
     ));
-    assert_eq!(queues, "rx-0\nrx-1\ntx-0\ntx-1\n", "those in use");
+    assert_eq!(queues, "tx-0\ntx-1\n", "those in use");
     let sent = world.path().join("sent");
     let sent = sent.display();
     let sums = sh(&format!(
@@ -184,10 +186,7 @@ fn processors_have_queues_of_their_own() {
     let outcome = run.wait().expect_code(0);
     let (sent, back) = sums.split_at(sums.len() / 2);
     assert_eq!(sent, back, "{outcome:#?}");
-    let received = outcome.stdout.lines().skip(4);
-    assert!(received.eq(sent.lines()), "{sums} {outcome:#?}");
-    let in_guest: Vec<_> = outcome.stdout.lines().take(4).collect();
-    assert_eq!(in_guest, ["rx-0", "rx-1", "tx-0", "tx-1"]);
+    assert_eq!(outcome.stdout, format!("{queues}{sent}"));
     assert_eq!(namespace.traces(), "");
 }
 
