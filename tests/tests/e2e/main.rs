@@ -7,6 +7,7 @@
 mod bad_input;
 mod bench;
 mod cgroup;
+mod cgroup_systemd;
 mod core_set;
 mod docker;
 mod exec;
