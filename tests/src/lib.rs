@@ -17,12 +17,14 @@ pub mod file_operations;
 mod leftovers;
 pub mod machine_code;
 mod outcome;
+mod systemd;
 mod terminal;
 mod world;
 
 pub use bundle::{Bundle, PROBE};
 pub use engine::Engine;
 pub use outcome::{Outcome, Running};
+pub use systemd::Systemd;
 pub use terminal::{ConsoleSocket, Terminal};
 pub use world::{World, artifacts};
 

@@ -137,6 +137,18 @@ impl World {
             .collect()
     }
 
+    /// The pids of the only sandbox: monitor, VMM and file server, in ascending order.
+    ///
+    /// # Panics
+    /// If there is not one of each.
+    pub fn sandbox(&self) -> Vec<i32> {
+        let verbs = ["monitor", "vmm", "fsd"].iter();
+        let mut pids: Vec<_> = verbs.flat_map(|verb| self.processes(verb)).collect();
+        assert_eq!(pids.len(), 3, "monitor, VMM and file server: {pids:?}");
+        pids.sort_unstable();
+        pids
+    }
+
     /// Fails the test if anything of this world is still there.
     ///
     /// # Panics

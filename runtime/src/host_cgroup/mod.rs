@@ -1,24 +1,26 @@
 //! The container's cgroup on the host: where its engine looks for it, and where
 //! what the whole sandbox takes from the host is counted and limited.
 //!
-//! cgroup v1 and v2, by way of the file system or of systemd, are libcgroups'
-//! affair. What the container's own processes may take of their guest is the
-//! agent's.
+//! cgroup v1 and v2, by way of the file system, are libcgroups' affair. What the
+//! container's own processes may take of their guest is the agent's.
 
 mod limits;
+mod systemd;
 
 use std::error::Error as StdError;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process;
 
 use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, ControllerOpt, DEFAULT_CGROUP_ROOT,
-    create_cgroup_manager, get_cgroup_setup,
+    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, ControllerOpt,
+    CreateCgroupSetupError, DEFAULT_CGROUP_ROOT, create_cgroup_manager, get_cgroup_setup,
 };
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 
+use self::systemd::Scope;
 use crate::id::ContainerId;
 pub(crate) use limits::limits;
 
@@ -65,14 +67,43 @@ impl HostCgroup {
     /// Makes it, with its limits, and moves the calling process into it, and so
     /// whatever that starts from here on.
     pub(crate) fn enter(&self, limits: &LinuxResources) -> Result<(), CgroupError> {
-        let manager = self.manager("make")?;
-        manager.add_task(Pid::this()).map_err(self.failed("make"))?;
-        self.apply(&manager, limits)
+        match self.driver {
+            Driver::Systemd => {
+                let container = self.container.to_string();
+                let scope = Scope::parse(&self.path);
+                scope
+                    .and_then(|scope| scope.start(&container, process::id(), limits))
+                    .map_err(self.failed("make"))
+            }
+            Driver::Cgroupfs => {
+                let manager = self.manager("make")?;
+                manager.add_task(Pid::this()).map_err(self.failed("make"))?;
+                self.apply(&manager, limits)
+            }
+        }
     }
 
     /// Changes its limits; those that are not named stay.
     pub(crate) fn limit(&self, limits: &LinuxResources) -> Result<(), CgroupError> {
-        self.apply(&self.manager("find")?, limits)
+        match self.driver {
+            Driver::Systemd => Scope::parse(&self.path)
+                .and_then(|scope| scope.limit(limits))
+                .map_err(self.failed("set the limits of")),
+            Driver::Cgroupfs => self.apply(&self.manager("find")?, limits),
+        }
+    }
+
+    /// Removes it, and ends what may still run in it.
+    pub(crate) fn remove(&self) -> Result<(), CgroupError> {
+        match self.driver {
+            Driver::Systemd => Scope::parse(&self.path)
+                .and_then(|scope| scope.stop())
+                .map_err(self.failed("remove")),
+            Driver::Cgroupfs => {
+                let removed = self.manager("remove")?.remove();
+                removed.map_err(self.failed("remove"))
+            }
+        }
     }
 
     fn apply(
@@ -91,19 +122,8 @@ impl HostCgroup {
             .map_err(self.failed("set the limits of"))
     }
 
-    /// Removes it, and ends what may still run in it.
-    pub(crate) fn remove(&self) -> Result<(), CgroupError> {
-        let removed = self.manager("remove")?.remove();
-        removed.map_err(self.failed("remove"))
-    }
-
     fn manager(&self, action: &'static str) -> Result<AnyCgroupManager, CgroupError> {
-        let config = CgroupConfig {
-            cgroup_path: self.path.clone(),
-            systemd_cgroup: self.driver == Driver::Systemd,
-            container_name: self.container.to_string(),
-        };
-        create_cgroup_manager(config).map_err(self.failed(action))
+        manager(&self.path).map_err(self.failed(action))
     }
 
     fn failed<E>(&self, action: &'static str) -> impl FnOnce(E) -> CgroupError
@@ -135,15 +155,18 @@ pub(crate) fn leave_for(home: &Home) -> Result<(), CgroupError> {
                 .map_err(|e| failed(e.into()))
         }
         CgroupSetup::Legacy | CgroupSetup::Hybrid => {
-            let root = CgroupConfig {
-                cgroup_path: "/".into(),
-                systemd_cgroup: false,
-                container_name: String::new(),
-            };
-            let roots = create_cgroup_manager(root).map_err(|e| failed(e.into()))?;
+            let roots = manager(Path::new("/")).map_err(|e| failed(e.into()))?;
             roots.add_task(Pid::this()).map_err(|e| failed(e.into()))
         }
     }
+}
+
+fn manager(path: &Path) -> Result<AnyCgroupManager, CreateCgroupSetupError> {
+    create_cgroup_manager(CgroupConfig {
+        cgroup_path: path.to_owned(),
+        systemd_cgroup: false,
+        container_name: String::new(),
+    })
 }
 
 /// A process's cgroup in the unified hierarchy, relative to its root.

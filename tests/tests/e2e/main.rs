@@ -7,6 +7,8 @@
 mod bad_input;
 mod bench;
 mod cgroup;
+mod cgroup_systemd;
+mod cgroup_v1;
 mod core_set;
 mod docker;
 mod exec;

@@ -73,7 +73,12 @@ impl<W: Write> Image<W> {
         self.archive.file("init", 0o755, INIT.as_bytes())?;
         self.archive
             .file("job", 0o755, job.script(root).as_bytes())?;
-        let settings = format!("PORTS={}\nROOT={}\n", ports.name(), root.name());
+        let settings = format!(
+            "PORTS={}\nROOT={}\nCGROUPS={}\n",
+            ports.name(),
+            root.name(),
+            job.cgroups().name()
+        );
         self.archive.file("settings", 0o644, settings.as_bytes())?;
         let mut visible = String::new();
         for path in job.visible()? {

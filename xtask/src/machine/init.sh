@@ -7,6 +7,7 @@
 #           serial: they are the second to fourth serial line
 #   ROOT    machine: the job sees the files of the machine that runs xtask, and
 #           may change its own view of them; packed: it sees /packed alone
+#   CGROUPS v2: one hierarchy with all controllers on; v1: one for each controller
 # /visible lists the paths that stay visible beneath the file systems mounted over
 # the root.
 
@@ -89,6 +90,14 @@ mount_over_root() {
 }
 
 enable_cgroups() {
+    if [ "$CGROUPS" = v1 ]; then
+        mount -t tmpfs -o mode=755 tmpfs $root/sys/fs/cgroup
+        for controller in $(sed -n '/^#/!s/\t.*//p' /proc/cgroups); do
+            mkdir $root/sys/fs/cgroup/$controller
+            mount -t cgroup -o $controller $controller $root/sys/fs/cgroup/$controller
+        done
+        return
+    fi
     mount -t cgroup2 cgroup2 $root/sys/fs/cgroup
     for controller in $(cat $root/sys/fs/cgroup/cgroup.controllers); do
         echo "+$controller" >$root/sys/fs/cgroup/cgroup.subtree_control

@@ -23,6 +23,25 @@ const OF_THE_PROJECT: [&str; 2] = ["BULKHEAD_", "RUST_"];
 /// How long a guest may take to start; the runtime's own default is for real machines.
 const START_TIMEOUT_SECONDS: &str = "150";
 
+/// The version of the machine's cgroups.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Cgroups {
+    /// A hierarchy for each controller.
+    V1,
+    /// One for all.
+    #[default]
+    V2,
+}
+
+impl Cgroups {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
 /// A command and what it needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Job {
@@ -32,6 +51,7 @@ pub(crate) struct Job {
     shared: Vec<PathBuf>,
     memory_mib: Option<u32>,
     cpus: u32,
+    cgroups: Cgroups,
     pub(super) timeout: Duration,
     kernel: Option<PathBuf>,
 }
@@ -50,6 +70,7 @@ impl Job {
             shared: Vec::new(),
             memory_mib: None,
             cpus: 1,
+            cgroups: Cgroups::default(),
             timeout: Duration::from_mins(15),
             kernel: None,
             command,
@@ -86,6 +107,11 @@ impl Job {
     /// CPUs of the machine; on AMD alone.
     pub(crate) fn with_cpus(mut self, cpus: u32) -> Self {
         self.cpus = cpus;
+        self
+    }
+
+    pub(crate) fn with_cgroups(mut self, cgroups: Cgroups) -> Self {
+        self.cgroups = cgroups;
         self
     }
 
@@ -131,6 +157,11 @@ impl Job {
     /// CPUs of the machine.
     pub(super) fn cpus(&self) -> u32 {
         self.cpus
+    }
+
+    /// The version of the machine's cgroups.
+    pub(super) fn cgroups(&self) -> Cgroups {
+        self.cgroups
     }
 
     /// The kernel that was given to boot the machine with.

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 pub(crate) use collected::Collected;
-pub(crate) use job::Job;
+pub(crate) use job::{Cgroups, Job};
 
 use crate::kernel::{self, Flavour};
 use crate::setup::Need;

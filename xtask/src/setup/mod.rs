@@ -37,7 +37,7 @@ pub(crate) enum Need {
     Storage,
     /// OCI runtimes that Bulkhead is compared with, and what a comparison takes.
     OtherRuntimes,
-    /// Container engines that are tested with Bulkhead as their runtime.
+    /// Container engines that are tested with Bulkhead as their runtime, and systemd.
     Engines,
 }
 
@@ -78,6 +78,7 @@ impl Need {
                 "procps",
                 "runc",
                 "slirp4netns",
+                "systemd",
                 "uidmap",
             ],
         }

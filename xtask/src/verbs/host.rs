@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::machine::{self, Job, Platform};
+use crate::machine::{self, Cgroups, Job, Platform};
 use crate::setup::{self, Policy};
 
 #[derive(clap::Args)]
@@ -34,6 +34,10 @@ pub(crate) struct Arguments {
     /// vain, or for long, for others that run at the same time.
     #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "intel")]
     cpus: u32,
+
+    /// Version of the machine's cgroups
+    #[arg(long, value_enum, value_name = "VERSION", default_value = "v2")]
+    cgroups: Cgroups,
 
     /// End the machine after this long, and say where it hung
     #[arg(long, value_name = "SECONDS", default_value_t = 900)]
@@ -69,6 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         .with_kernel(arguments.kernel.clone())
         .with_memory_mib(arguments.memory)
         .with_cpus(arguments.cpus)
+        .with_cgroups(arguments.cgroups)
         .with_timeout(Duration::from_secs(arguments.timeout));
     machine::run(
         platform,

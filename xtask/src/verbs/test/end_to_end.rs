@@ -12,11 +12,14 @@ use serde_json::Value;
 
 use super::results::{Counts, Watched};
 use crate::cargo::{cargo, line};
-use crate::machine::{self, Job, Platform};
+use crate::machine::{self, Cgroups, Job, Platform};
 use crate::paths;
 
 /// The tests that every kind of host has to pass.
 const CORE_SET: &str = "core_set::";
+
+/// Those for hosts with cgroup v1, which pass nowhere else.
+const CGROUP_V1: &str = "cgroup_v1::";
 
 /// Names the root file system with software to the tests that want one.
 const SOFTWARE: &str = "BULKHEAD_TEST_SOFTWARE";
@@ -26,6 +29,60 @@ const TIMEOUT: Duration = Duration::from_mins(30);
 
 /// Most failures that may be an emulator's fault.
 const SECOND_TRIES: usize = 80;
+
+/// Which of the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Group {
+    /// Those for a usual host, the core set among them.
+    Usual,
+    /// Those that every kind of host has to pass.
+    CoreSet,
+    /// Those for a host with cgroup v1.
+    CgroupV1,
+}
+
+impl Group {
+    fn has(self, name: &str) -> bool {
+        match self {
+            Self::Usual => !name.starts_with(CGROUP_V1),
+            Self::CoreSet => name.starts_with(CORE_SET),
+            Self::CgroupV1 => name.starts_with(CGROUP_V1),
+        }
+    }
+}
+
+/// An emulated machine to run tests in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum EmulatedHost {
+    Amd,
+    AmdCgroupV1,
+    Intel,
+}
+
+impl EmulatedHost {
+    fn platform(self) -> Platform {
+        match self {
+            Self::Amd | Self::AmdCgroupV1 => Platform::Amd { icount: false },
+            Self::Intel => Platform::Intel,
+        }
+    }
+
+    fn cgroups(self) -> Cgroups {
+        match self {
+            Self::AmdCgroupV1 => Cgroups::V1,
+            Self::Amd | Self::Intel => Cgroups::V2,
+        }
+    }
+
+    /// What stands before each line of output.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Amd => "amd   | ",
+            Self::AmdCgroupV1 => "v1    | ",
+            Self::Intel => "intel | ",
+        }
+    }
+}
 
 /// What the tests consist of, all built.
 #[derive(Clone, Debug)]
@@ -65,9 +122,8 @@ impl EndToEnd {
         self
     }
 
-    /// The names of the tests that contain `filter`, if there is one, and belong to
-    /// the core set, if that is asked for.
-    pub(super) fn names(&self, filter: Option<&str>, core_set: bool) -> Result<Vec<String>> {
+    /// The names of the tests of a group that contain `filter`, if there is one.
+    pub(super) fn names(&self, filter: Option<&str>, group: Group) -> Result<Vec<String>> {
         let mut command = Command::new(&self.tests);
         command.args(["--list", "--format", "terse"]);
         let output = command.output().context("list the end-to-end tests")?;
@@ -78,7 +134,7 @@ impl EndToEnd {
             .lines()
             .filter_map(|line| line.strip_suffix(": test"))
             .filter(|name| filter.is_none_or(|filter| name.contains(filter)))
-            .filter(|name| !core_set || name.starts_with(CORE_SET))
+            .filter(|name| group.has(name))
             .map(String::from)
             .collect();
         Ok(names)
@@ -102,16 +158,11 @@ impl EndToEnd {
         Ok(counts.get().given(success))
     }
 
-    /// Runs the tests `names` in an emulated machine, with `label` before each
-    /// line of output. An emulator has bad days that a processor has not: those that
-    /// fail get a second try on a fresh machine, and are named.
-    pub(super) fn run_emulated(
-        &self,
-        platform: Platform,
-        names: &[String],
-        label: &str,
-    ) -> Result<Counts> {
-        let passed = self.try_emulated(platform, names, label)?;
+    /// Runs the tests `names` in an emulated machine. An emulator has bad days that a
+    /// processor has not: those that fail get a second try on a fresh machine, and are
+    /// named.
+    pub(super) fn run_emulated(&self, host: EmulatedHost, names: &[String]) -> Result<Counts> {
+        let passed = self.try_emulated(host, names)?;
         let is_left = |name: &&String| !passed.contains(*name);
         let left: Vec<_> = names.iter().filter(is_left).cloned().collect();
         let mut counts = Counts {
@@ -120,8 +171,8 @@ impl EndToEnd {
             ..Counts::default()
         };
         if (1..=SECOND_TRIES).contains(&left.len()) {
-            println!("{label}second try: {}", left.join(", "));
-            counts.second_try = self.try_emulated(platform, &left, label)?.len() as u32;
+            println!("{}second try: {}", host.label(), left.join(", "));
+            counts.second_try = self.try_emulated(host, &left)?.len() as u32;
             counts.passed += counts.second_try;
             counts.failed -= counts.second_try;
         }
@@ -129,23 +180,20 @@ impl EndToEnd {
     }
 
     /// Which of the tests pass in an emulated machine.
-    fn try_emulated(
-        &self,
-        platform: Platform,
-        names: &[String],
-        label: &str,
-    ) -> Result<BTreeSet<String>> {
+    fn try_emulated(&self, host: EmulatedHost, names: &[String]) -> Result<BTreeSet<String>> {
         let mut command = vec![self.tests.clone().into_os_string()];
         command.extend(arguments(names).into_iter().map(OsString::from));
         let mut job = Job::new(&command)?
             .sharing(&[self.probe.clone(), paths::dist()])?
+            .with_cgroups(host.cgroups())
             .with_timeout(TIMEOUT);
         if let Some(rootfs) = &self.software {
             job = job.with_variable(SOFTWARE, rootfs.to_str().context("a path is not UTF-8")?);
         }
-        let (output, counts) = Watched::new(label);
-        let (errors, _) = Watched::new(label);
-        if let Err(error) = machine::run(platform, &job, Box::new(output), Box::new(errors)) {
+        let (output, counts) = Watched::new(host.label());
+        let (errors, _) = Watched::new(host.label());
+        let (output, errors) = (Box::new(output), Box::new(errors));
+        if let Err(error) = machine::run(host.platform(), &job, output, errors) {
             eprintln!("error: {error:#}");
         }
         Ok(counts.passed())

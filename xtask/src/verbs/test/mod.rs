@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use self::end_to_end::EndToEnd;
+use self::end_to_end::{EmulatedHost, EndToEnd, Group};
 use self::results::{Counts, Results, Watched};
 use super::{bench, conformance, fuzz, lint};
 use crate::cargo::cargo;
-use crate::machine::Platform;
 use crate::progress::Step;
 use crate::setup::{self, Need, Policy};
 use crate::{dist, kvm, rootfs};
@@ -36,6 +35,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
     let obstacle = kvm::obstacle();
     let mut needs = vec![
+        Need::Amd,
         Need::Build,
         Need::Deny,
         Need::Fuzz,
@@ -44,9 +44,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<u8> {
         Need::Engines,
     ];
     let filter = arguments.filter.as_deref();
-    if obstacle.is_some() {
-        needs.push(Need::Amd);
-    }
     if arguments.all {
         needs.push(Need::Rootfs);
     }
@@ -168,28 +165,35 @@ fn conformance(obstacle: Option<&str>, results: &mut Results) {
     results.add("conformance", counts, started.elapsed());
 }
 
-/// Real guests: all tests on the machine's KVM or else the emulated AMD host, and
-/// the core set in the emulated Intel host, at the same time.
+/// Real guests: all tests on the machine's KVM or else the emulated AMD host, then
+/// those for cgroup v1 in an emulated host that has it, and the core set in the emulated
+/// Intel host, at the same time.
 fn end_to_end_tests(
     obstacle: Option<&str>,
     filter: Option<&str>,
     results: &mut Results,
 ) -> Result<()> {
     let tests = EndToEnd::build("e2e")?;
-    let all = tests.names(filter, false)?;
-    let core_set = tests.names(filter, true)?;
-    let (first, second) = thread::scope(|scope| {
-        let second = scope.spawn(|| {
+    let usual = tests.names(filter, Group::Usual)?;
+    let core_set = tests.names(filter, Group::CoreSet)?;
+    let cgroup_v1 = tests.names(filter, Group::CgroupV1)?;
+    let steps = thread::scope(|scope| {
+        let intel = scope.spawn(|| {
             timed(
                 "end-to-end core set, emulated Intel host",
                 &core_set,
-                || tests.run_emulated(Platform::Intel, &core_set, "intel | "),
+                || tests.run_emulated(EmulatedHost::Intel, &core_set),
             )
         });
-        let first = on_best_host("end-to-end tests", &tests, &all, obstacle);
-        (first, second.join().expect("tests do not panic here"))
+        [
+            on_best_host("end-to-end tests", &tests, &usual, obstacle),
+            timed("cgroup v1, emulated AMD host", &cgroup_v1, || {
+                tests.run_emulated(EmulatedHost::AmdCgroupV1, &cgroup_v1)
+            }),
+            intel.join().expect("tests do not panic here"),
+        ]
     });
-    for (name, counts, took) in [first, second].into_iter().flatten() {
+    for (name, counts, took) in steps.into_iter().flatten() {
         results.add(name, counts, took);
     }
     Ok(())
@@ -202,7 +206,7 @@ fn software_tests(
     results: &mut Results,
 ) -> Result<()> {
     let tests = EndToEnd::build("software")?;
-    let names = tests.names(filter, false)?;
+    let names = tests.names(filter, Group::Usual)?;
     if names.is_empty() {
         return Ok(());
     }
@@ -224,7 +228,7 @@ fn on_best_host(
     match obstacle {
         None => timed(step, names, || tests.run_here(names)),
         Some(_) => timed(&format!("{step}, emulated AMD host"), names, || {
-            tests.run_emulated(Platform::Amd { icount: false }, names, "amd   | ")
+            tests.run_emulated(EmulatedHost::Amd, names)
         }),
     }
 }
