@@ -75,23 +75,29 @@ fn change_mount(mount: impl AsFd, change: &libc::mount_attr, recursive: bool) ->
 #[derive(Debug)]
 pub(crate) struct UserNamespaceProcess {
     pid: Pid,
+    /// Tells it that we are there, and tells us that it is ready.
+    lifeline: UnixStream,
 }
 
 impl UserNamespaceProcess {
     /// Starts it. The calling process must have a single thread.
     pub(crate) fn start() -> io::Result<Self> {
-        let (ready, child) = UnixStream::pair()?;
+        let (lifeline, childs) = UnixStream::pair()?;
         // SAFETY: there is one thread, so that no lock can be held by another one; the
         // child makes system calls only, and does not return.
         match unsafe { libc::fork() } {
             -1 => Err(io::Error::last_os_error()),
-            0 => wait_in_user_namespace(&child),
+            0 => {
+                drop(lifeline);
+                wait_in_user_namespace(&childs)
+            }
             pid => {
+                drop(childs);
                 let process = Self {
                     pid: Pid::from_raw(pid).expect("pids are positive"),
+                    lifeline,
                 };
-                drop(child);
-                match (&ready).read(&mut [0])? {
+                match (&process.lifeline).read(&mut [0])? {
                     0 => Err(io::Error::other("cannot enter a new user namespace")),
                     _ => Ok(process),
                 }
@@ -113,15 +119,11 @@ impl Drop for UserNamespaceProcess {
     }
 }
 
-fn wait_in_user_namespace(ready: &UnixStream) -> ! {
-    // What is left over if the parent dies first.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+/// Until the parent ends this process, or is gone.
+fn wait_in_user_namespace(lifeline: &UnixStream) -> ! {
     if unshare(UnshareFlags::NEWUSER).is_ok() {
-        let _ = rustix::io::write(ready, &[1]);
-        loop {
-            // SAFETY: no memory is passed.
-            unsafe { libc::pause() };
-        }
+        let _ = rustix::io::write(lifeline, &[1]);
+        let _ = rustix::io::read(lifeline, &mut [0]);
     }
     // SAFETY: it does not return, and touches no memory.
     unsafe { libc::_exit(1) }

@@ -1,5 +1,5 @@
-//! The loop on which devices handle their events: one thread, the VMM's main
-//! one.
+//! The loop on which devices handle their events: that of the VMM's main thread, or
+//! a [worker](crate::workers)'s.
 
 use event_manager::{
     EventManager, MutEventSubscriber, RemoteEndpoint, SubscriberId, SubscriberOps,

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! Each state owns what exists in it. The thread that calls [`Vm::run`] is the
-//! one that drives: it serves the devices' events, and nobody else changes the
-//! state. Other threads can only [request a stop](crate::stop).
+//! one that drives: it serves the devices' events, but for those that
+//! [workers](crate::workers) serve, and nobody else changes the state. Other threads can
+//! only [request a stop](crate::stop).
 
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
@@ -54,7 +55,7 @@ pub enum RunError {
 }
 
 impl Vm {
-    /// Runs the microVM on this thread, and on one for each vCPU, until it
+    /// Runs the microVM on this thread, on one for each vCPU, and the workers', until it
     /// stops. This thread is [confined](crate::seccomp) afterwards.
     pub fn run(self) -> Result<ExitReason, RunError> {
         let (control, console) = (self.control.clone(), self.console.clone());
@@ -147,7 +148,6 @@ impl Running {
         // With a loop that failed, whoever waits for it is told so by its end.
         drop(self.event_loop);
         drop(self.threads);
-        // Handlers on the event loop may have had some on the workers' loops.
         drop(self.workers);
         self.machine
     }

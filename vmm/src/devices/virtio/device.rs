@@ -11,8 +11,8 @@ use crate::memory::GuestMemory;
 /// feature negotiation and configuration space.
 ///
 /// Once the driver is done, [`activate`](Self::activate) turns what was
-/// negotiated into a handler that owns the queues. The handler runs on the
-/// event loop's thread and shares nothing with the registers, so that what
+/// negotiated into a handler that owns the queues, or into several, on workers. They run on
+/// the event loops' threads and share nothing with the registers, so that what
 /// the guest writes to them later cannot change a queue in use
 /// (virtio 1.3, 2.6.1 asks the driver not to; we do not rely on it).
 pub trait VirtioDevice: Send {

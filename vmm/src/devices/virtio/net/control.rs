@@ -1,5 +1,8 @@
 //! The control queue (virtio 1.3, 5.1.6.5), by which the driver of a device with several
-//! pairs of queues says how many it uses.
+//! pairs of queues says how many it uses: all, or it is refused.
+//!
+//! Fewer would have to be told to the tap, where each change waits for the whole host's
+//! network stack: nothing that a guest may order.
 
 use std::os::fd::AsRawFd;
 
@@ -11,7 +14,6 @@ use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::buffers::BufferError;
-use super::pairs::Pairs;
 use crate::devices::virtio::device::ActiveQueue;
 use crate::devices::virtio::interrupt::Interrupt;
 use crate::memory::GuestMemory;
@@ -38,7 +40,8 @@ pub(super) struct ControlHandler {
     memory: GuestMemory,
     interrupt: Interrupt,
     control: ActiveQueue,
-    pairs: Pairs,
+    /// How many pairs of queues there are.
+    pairs: usize,
 }
 
 impl ControlHandler {
@@ -46,7 +49,7 @@ impl ControlHandler {
         memory: GuestMemory,
         interrupt: Interrupt,
         control: ActiveQueue,
-        pairs: Pairs,
+        pairs: usize,
     ) -> Self {
         Self {
             memory,
@@ -54,14 +57,6 @@ impl ControlHandler {
             control,
             pairs,
         }
-    }
-
-    /// A driver uses a single pair until it says otherwise.
-    fn start(&mut self, ops: &mut EventOps) -> Result<(), ControlError> {
-        if let Err(error) = self.pairs.serve(1) {
-            log::warn!("frames may go to queues that are not in use yet: {error}");
-        }
-        Ok(ops.add(self.kick())?)
     }
 
     /// Orders from the driver, at most a queue's worth.
@@ -74,7 +69,7 @@ impl ControlHandler {
             };
             let head = chain.head_index();
             let (command, answer_at) = parse(&self.memory, chain)?;
-            let answer = self.obey(command);
+            let answer = self.answer(command);
             self.memory
                 .write_obj(answer, answer_at)
                 .map_err(BufferError::OutsideMemory)?;
@@ -86,19 +81,12 @@ impl ControlHandler {
         Ok(())
     }
 
-    fn obey(&mut self, command: Option<[u8; COMMAND_SIZE]>) -> u8 {
-        let pairs = command.and_then(pairs_to_use);
-        let pairs = pairs.filter(|count| (1..=self.pairs.count()).contains(count));
-        let Some(count) = pairs else {
-            return VIRTIO_NET_ERR as u8;
+    fn answer(&self, command: Option<[u8; COMMAND_SIZE]>) -> u8 {
+        let answer = match command.and_then(pairs_to_use) {
+            Some(pairs) if pairs == self.pairs => VIRTIO_NET_OK,
+            _ => VIRTIO_NET_ERR,
         };
-        match self.pairs.serve(count) {
-            Ok(()) => VIRTIO_NET_OK as u8,
-            Err(error) => {
-                log::warn!("cannot use {count} queues of a tap: {error}");
-                VIRTIO_NET_ERR as u8
-            }
-        }
+        answer as u8
     }
 
     fn kick(&self) -> Events {
@@ -116,8 +104,8 @@ impl ControlHandler {
 
 impl MutEventSubscriber for ControlHandler {
     fn init(&mut self, ops: &mut EventOps) {
-        if let Err(error) = self.start(ops) {
-            self.fail(&error, ops);
+        if let Err(error) = ops.add(self.kick()) {
+            self.fail(&error.into(), ops);
         }
     }
 

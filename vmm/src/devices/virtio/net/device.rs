@@ -7,13 +7,13 @@ use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_MAC,
     VIRTIO_NET_F_MQ, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
 };
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::control::ControlHandler;
-use super::pairs::{Pair, Pairs};
 use super::queue_handler::QueueHandler;
 use super::tap::Tap;
 use crate::devices::virtio::device::{ActivateError, Activation, VirtioDevice};
-use crate::event_loop::EventLoopHandle;
+use crate::event_loop::{EventLoopHandle, HandlerId};
 
 /// Of a queue for frames.
 const QUEUE_SIZE: u16 = 256;
@@ -33,7 +33,8 @@ const REQUIRED_OF_SEVERAL: u64 = 1 << VIRTIO_NET_F_CTRL_VQ | 1 << VIRTIO_NET_F_M
 const OFFERED: u64 = 1 << VIRTIO_NET_F_CSUM
     | 1 << VIRTIO_NET_F_HOST_TSO4
     | 1 << VIRTIO_NET_F_HOST_TSO6
-    | 1 << VIRTIO_NET_F_MAC;
+    | 1 << VIRTIO_NET_F_MAC
+    | 1 << VIRTIO_RING_F_EVENT_IDX;
 
 /// A network interface whose other end is a tap.
 pub struct Net {
@@ -43,6 +44,8 @@ pub struct Net {
     taps: Vec<Tap>,
     /// One for each pair of queues, if there are several.
     workers: Vec<EventLoopHandle>,
+    /// Which of the workers' handlers are ours.
+    handlers: Vec<HandlerId>,
     /// Receive and transmit queues in turn, then the control queue of several pairs.
     queue_sizes: Vec<u16>,
 }
@@ -65,6 +68,7 @@ impl Net {
             mtu,
             taps,
             workers: workers.to_vec(),
+            handlers: Vec::new(),
             queue_sizes,
         }
     }
@@ -150,16 +154,21 @@ impl VirtioDevice for Net {
             let handler = handler.ok_or(ActivateError::QueueNotReady { index: 0 })?;
             return Ok(Box::new(handler));
         }
-        let control = take(handlers.len() * 2)?;
-        let mut pairs = Vec::with_capacity(handlers.len());
-        for ((handler, tap), worker) in handlers.into_iter().zip(&self.taps).zip(&self.workers) {
-            pairs.push(Pair::new(handler, tap.try_clone()?, worker.clone()));
+        let control = take(2 * handlers.len())?;
+        let pairs = handlers.len();
+        for (worker, handler) in self.workers.iter().zip(handlers) {
+            // One is gone only when the microVM is being stopped.
+            self.handlers.extend(worker.add(Box::new(handler)).ok());
         }
-        let pairs = Pairs::new(pairs);
         Ok(Box::new(ControlHandler::new(
             memory, interrupt, control, pairs,
         )))
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        for (worker, handler) in self.workers.iter().zip(self.handlers.drain(..)) {
+            // Fails only when the worker is gone, and the handler with it.
+            let _ = worker.remove(handler);
+        }
+    }
 }

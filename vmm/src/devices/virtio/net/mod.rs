@@ -2,13 +2,12 @@
 //! side of each, which speaks the same headers.
 //!
 //! A single pair is served on the main event loop. Several have a worker's thread
-//! each, and the driver says by the control queue how many it uses.
+//! each, and the driver has to say by the control queue that it uses all of them.
 
 mod buffers;
 mod control;
 mod device;
 mod frame;
-mod pairs;
 mod queue_handler;
 mod tap;
 

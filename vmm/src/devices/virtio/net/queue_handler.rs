@@ -222,13 +222,11 @@ impl QueueHandler {
         ]
     }
 
-    /// Joins a loop, which may not be the first.
     fn join(&mut self, ops: &mut EventOps) -> Result<(), HandlerError> {
-        self.tap_is_watched = false;
         for (fd, event) in self.kicks() {
             ops.add(Events::with_data_raw(fd, event, EventSet::IN))?;
         }
-        self.watch_tap(!self.tap_is_gone, ops)
+        self.watch_tap(true, ops)
     }
 
     /// Stops until the driver resets the device.

@@ -20,25 +20,6 @@ impl Tap {
     pub(super) fn try_clone(&self) -> io::Result<Self> {
         Ok(Self(self.0.try_clone()?))
     }
-
-    /// Has the kernel put frames into this queue, or leave it out. It fails for
-    /// anything but a tap of several queues.
-    #[allow(unsafe_code)]
-    pub(super) fn set_attached(&self, attached: bool) -> io::Result<()> {
-        // SAFETY: an `ifreq` is plain data, for which zeros are a valid value.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        let flag = if attached {
-            libc::IFF_ATTACH_QUEUE
-        } else {
-            libc::IFF_DETACH_QUEUE
-        };
-        request.ifr_ifru.ifru_flags = flag as libc::c_short;
-        // SAFETY: the driver reads an `ifreq`, which outlives the call.
-        match unsafe { libc::ioctl(self.0.as_raw_fd(), libc::TUNSETQUEUE, &raw const request) } {
-            0 => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
 }
 
 impl Read for Tap {
