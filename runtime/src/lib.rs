@@ -14,6 +14,7 @@ mod cli;
 mod clock;
 mod commands;
 mod context;
+mod descriptor_socket;
 mod devices;
 mod error;
 mod events;

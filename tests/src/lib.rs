@@ -12,6 +12,7 @@
 mod bundle;
 pub mod conformance;
 pub mod cpio;
+mod descriptor_socket;
 mod engine;
 pub mod file_operations;
 mod leftovers;
@@ -22,6 +23,7 @@ mod terminal;
 mod world;
 
 pub use bundle::{Bundle, PROBE};
+pub use descriptor_socket::DescriptorSocket;
 pub use engine::Engine;
 pub use outcome::{Outcome, Running};
 pub use systemd::Systemd;

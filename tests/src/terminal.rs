@@ -1,20 +1,18 @@
 //! Terminals, seen from the side of who looks at them.
 
 use std::fs::File;
-use std::io::{IoSliceMut, Read, Write};
-use std::mem::MaybeUninit;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
 use crate::PATIENCE;
+use crate::descriptor_socket::DescriptorSocket;
 
 /// The master side of a terminal.
 #[derive(Debug)]
@@ -100,10 +98,7 @@ impl Terminal {
 
 /// Where an engine takes terminals, as given to `--console-socket`.
 #[derive(Debug)]
-pub struct ConsoleSocket {
-    path: PathBuf,
-    listener: UnixListener,
-}
+pub struct ConsoleSocket(DescriptorSocket);
 
 impl ConsoleSocket {
     /// Listens at `path`.
@@ -111,8 +106,7 @@ impl ConsoleSocket {
     /// # Panics
     /// If that cannot be done.
     pub fn listen(path: PathBuf) -> Self {
-        let listener = UnixListener::bind(&path).expect("a path for a socket");
-        Self { path, listener }
+        Self(DescriptorSocket::listen(path))
     }
 
     /// Where it is.
@@ -120,29 +114,14 @@ impl ConsoleSocket {
     /// # Panics
     /// If the path is not text.
     pub fn path(&self) -> &str {
-        Path::to_str(&self.path).expect("UTF-8")
+        self.0.path()
     }
 
     /// Takes a terminal.
     ///
     /// # Panics
-    /// If something else comes, or nothing within [`PATIENCE`].
+    /// If something else comes, or nothing within [`PATIENCE`](crate::PATIENCE).
     pub fn take(&self) -> Terminal {
-        let patience = Timespec::try_from(PATIENCE).expect("a few minutes");
-        let mut readable = [PollFd::new(&self.listener, PollFlags::IN)];
-        let ready = rustix::event::poll(&mut readable, Some(&patience));
-        assert_ne!(ready, Ok(0), "no terminal in time");
-        let (stream, _) = self.listener.accept().expect("a connection");
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut name = [0; 64];
-        let mut parts = [IoSliceMut::new(&mut name)];
-        let flags = RecvFlags::CMSG_CLOEXEC;
-        rustix::net::recvmsg(&stream, &mut parts, &mut ancillary, flags).expect("a message");
-        let master = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        Terminal::new(master.expect("a descriptor"))
+        Terminal::new(self.0.take().0)
     }
 }

@@ -41,6 +41,7 @@ pub(super) fn in_background(
             .arg(args.start_timeout.as_secs_f64().to_string());
         for (option, path) in [
             ("--pid-file", &args.pid_file),
+            ("--pidfd-socket", &args.pidfd_socket),
             ("--console-socket", &args.console_socket),
         ] {
             if let Some(path) = path {

@@ -14,6 +14,7 @@ pub(crate) mod list;
 pub(crate) mod monitor;
 pub(crate) mod pause;
 mod pid_file;
+mod pidfd_socket;
 pub(crate) mod ps;
 pub(crate) mod run;
 pub(crate) mod spec;
@@ -48,6 +49,9 @@ pub(crate) struct ContainerArgs {
     /// Write the pid of the process that stands for the container to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Send a pidfd of that process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Send the container's terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     pub(crate) console_socket: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::pid_file;
+use super::{pid_file, pidfd_socket};
 use crate::background::Reporter;
 use crate::context::Context;
 use crate::error::Error;
@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Write this process's pid to this file
     #[arg(long, value_name = "FILE")]
     pid_file: Option<PathBuf>,
+    /// Send this process's pidfd to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
     /// Send the container's terminal to this socket
     #[arg(long, value_name = "SOCKET")]
     console_socket: Option<PathBuf>,
@@ -58,6 +61,8 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
     let ready = || {
         pid_file::write(args.pid_file.as_deref())
             .map_err(MonitorError::io("write the pid file"))?;
+        pidfd_socket::send(args.pidfd_socket.as_deref(), pidfd_socket::Kind::Container)
+            .map_err(MonitorError::io("send a pidfd to the pidfd socket"))?;
         reporter
             .ready()
             .map_err(MonitorError::io("tell that the container is ready"))?;

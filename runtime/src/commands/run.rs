@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::create::in_background;
-use super::{ContainerArgs, pid_file};
+use super::{ContainerArgs, pid_file, pidfd_socket};
 use crate::context::Context;
 use crate::error::Error;
 use crate::id::ContainerId;
@@ -48,8 +48,11 @@ pub(crate) fn execute(context: &Context, args: Args) -> Result<u8, Error> {
         started: context.started,
         timeline: args.timeline,
     };
-    let pid_file = args.container.pid_file;
-    let ready =
-        || pid_file::write(pid_file.as_deref()).map_err(MonitorError::io("write the pid file"));
+    let (pid_file, socket) = (args.container.pid_file, args.container.pidfd_socket);
+    let ready = || {
+        pid_file::write(pid_file.as_deref()).map_err(MonitorError::io("write the pid file"))?;
+        pidfd_socket::send(socket.as_deref(), pidfd_socket::Kind::Container)
+            .map_err(MonitorError::io("send a pidfd to the pidfd socket"))
+    };
     Ok(monitor::run(&context.store, &job, ready)?)
 }

@@ -2,18 +2,16 @@
 //! engine's console socket, as with runc.
 
 use std::fs::File;
-use std::io::{self, IoSlice};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bulkhead_protocol::WindowSize;
 use rustix::fs::{Mode, OFlags};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 use rustix::pty::OpenptFlags;
 
 use super::{Local, duplicate, give_up_input_and_output, terminal};
+use crate::descriptor_socket;
 
 /// The console could not be set up.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +41,8 @@ impl Console {
     /// `SIGWINCH` and its end by `SIGHUP`.
     pub(crate) fn send_to(socket: &Path, size: Option<WindowSize>) -> Result<Self, ConsoleError> {
         let (master, slave, name) = open(size).map_err(ConsoleError::Open)?;
-        send(socket, &master, &name).map_err(|source| ConsoleError::Send {
+        // With the terminal's name as the message.
+        descriptor_socket::send(socket, &master, &name).map_err(|source| ConsoleError::Send {
             path: socket.into(),
             source,
         })?;
@@ -95,16 +94,4 @@ fn open(size: Option<WindowSize>) -> io::Result<(OwnedFd, OwnedFd, Vec<u8>)> {
     }
     rustix::process::ioctl_tiocsctty(&slave)?;
     Ok((master, slave, name.into_bytes()))
-}
-
-/// The descriptor goes with the terminal's name as the message.
-fn send(socket: &Path, master: &OwnedFd, name: &[u8]) -> io::Result<()> {
-    let stream = UnixStream::connect(socket)?;
-    let fds = [master.as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    control.push(SendAncillaryMessage::ScmRights(&fds));
-    let flags = SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(&stream, &[IoSlice::new(name)], &mut control, flags)?;
-    Ok(())
 }

@@ -1,8 +1,10 @@
 //! The verbs of an OCI runtime.
 
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Command, Stdio};
 
-use bulkhead_tests::{Outcome, World, artifacts, wait_until};
+use bulkhead_tests::{DescriptorSocket, Outcome, World, artifacts, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -45,8 +47,8 @@ fn pid_is_a_host_process_that_stands_for_the_container() {
     let pid_file = world.path().join("pid");
     let status = bundle
         .verb("create", &["--pid-file", pid_file.to_str().unwrap(), "c1"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .status()
         .unwrap();
     assert!(status.success());
@@ -64,13 +66,46 @@ fn pid_is_a_host_process_that_stands_for_the_container() {
 }
 
 #[test]
+fn pidfds_are_those_of_the_processes_that_pids_name() {
+    let world = World::new();
+    let socket = DescriptorSocket::listen(world.path().join("pidfds"));
+    let option = ["--pidfd-socket", socket.path()];
+    let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
+    let quiet = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        assert!(command.status().unwrap().success());
+    };
+    quiet(&mut bundle.verb("run", &[&option[..], &["--detach", "c1"]].concat()));
+    let (pidfd, word) = socket.take();
+    assert_eq!(word, "standard", "as runc says");
+    assert_eq!(world.state("c1")["pid"], pid_of(&pidfd));
+    quiet(
+        world
+            .bulkhead(["exec", "--detach"])
+            .args(option)
+            .args(["c1", "sleep", "999"]),
+    );
+    let (pidfd, word) = socket.take();
+    assert_eq!(word, "setns");
+    assert_eq!(world.processes("exec"), [pid_of(&pidfd)]);
+    let _ = world.run(["delete", "--force", "c1"]).expect_code(0);
+}
+
+/// As the kernel tells (`proc_pid_fdinfo(5)`).
+fn pid_of(pidfd: &OwnedFd) -> i32 {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).unwrap();
+    let pid = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    pid.unwrap().trim().parse().unwrap()
+}
+
+#[test]
 fn run_detached_and_list() {
     let world = World::new();
     let bundle = world.bundle().command(&["/bin/sleep", "1000"]);
     let status = bundle
         .verb("run", &["--detach", "c1"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .status()
         .unwrap();
     assert!(status.success());
@@ -116,8 +151,8 @@ fn two_creates_of_one_id_at_once_make_one_container() {
         let start = |bundle: &bulkhead_tests::Bundle<'_>| {
             bundle
                 .verb("create", &["same"])
-                .stdin(std::process::Stdio::null())
-                .stdout(std::process::Stdio::null())
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
                 .status()
                 .unwrap()
                 .success()

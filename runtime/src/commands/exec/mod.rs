@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Spec;
 
-use super::pid_file;
+use super::{pid_file, pidfd_socket};
 use crate::background::{self, Reporter};
 use crate::context::{Context, absolute};
 use crate::error::Error;
@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Write the pid of the process that stands for the new one to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Send a pidfd of that process to this socket
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) pidfd_socket: Option<PathBuf>,
     /// Return as soon as the process runs
     #[arg(long, short)]
     pub(crate) detach: bool,
@@ -120,15 +123,18 @@ pub(crate) fn execute(context: &Context, args: &Args) -> Result<u8, Error> {
         cgroup: args.cgroup.clone(),
     };
     let dir = context.sandbox_dir(&id)?;
-    let write_pid_file =
-        || pid_file::write(args.pid_file.as_deref()).map_err(ExecError::io("write the pid file"));
+    let tell_process = || {
+        pid_file::write(args.pid_file.as_deref()).map_err(ExecError::io("write the pid file"))?;
+        pidfd_socket::send(args.pidfd_socket.as_deref(), pidfd_socket::Kind::Exec)
+            .map_err(ExecError::io("send a pidfd to the pidfd socket"))
+    };
     let Some(report) = &args.report else {
-        return Ok(exec.run(&dir, write_pid_file)?);
+        return Ok(exec.run(&dir, tell_process)?);
     };
     let mut reporter = Reporter::open(report).map_err(Error::io("open", report))?;
     super::leave_session();
     let ready = || {
-        write_pid_file()?;
+        tell_process()?;
         reporter
             .ready()
             .map_err(ExecError::io("tell that the process runs"))?;
@@ -165,6 +171,7 @@ fn pass_on(command: &mut std::process::Command, args: &Args) -> Result<(), Error
     let files = [
         ("--process", &args.process),
         ("--pid-file", &args.pid_file),
+        ("--pidfd-socket", &args.pidfd_socket),
         ("--console-socket", &args.console_socket),
     ];
     for (option, path) in files {
