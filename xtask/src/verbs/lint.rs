@@ -65,13 +65,21 @@ pub(crate) fn checks() -> Result<Vec<Check>> {
         },
         Check {
             name: "cargo deny",
-            command: deny(&["bans", "licenses", "sources"])?,
+            command: deny("Cargo.toml", &["bans", "licenses", "sources"])?,
+        },
+        Check {
+            name: "cargo deny, fuzz targets",
+            command: deny(FUZZ_MANIFEST, &["bans", "licenses", "sources"])?,
         },
     ];
     if can_reach(ADVISORIES) {
         checks.push(Check {
             name: "cargo deny, advisories",
-            command: deny(&["advisories"])?,
+            command: deny("Cargo.toml", &["advisories"])?,
+        });
+        checks.push(Check {
+            name: "cargo deny, advisories, fuzz targets",
+            command: deny(FUZZ_MANIFEST, &["advisories"])?,
         });
     } else {
         eprintln!("skipping known vulnerabilities: {ADVISORIES} cannot be reached");
@@ -118,7 +126,8 @@ fn cargo_with(arguments: &[&str]) -> Command {
     command
 }
 
-fn deny(what: &[&str]) -> Result<Command> {
+/// By the same rules for all; an exception may be for one workspace alone.
+fn deny(manifest: &str, what: &[&str]) -> Result<Command> {
     let mut command = Command::new(CARGO_DENY.path()?);
     command
         .current_dir(crate::paths::root())
@@ -126,8 +135,16 @@ fn deny(what: &[&str]) -> Result<Command> {
             "--log-level",
             "warn",
             "--workspace",
+            "--config",
+            "deny.toml",
+            "--manifest-path",
+            manifest,
             "check",
             "--hide-inclusion-graph",
+            "--allow",
+            "unmatched-skip",
+            "--allow",
+            "license-exception-not-encountered",
         ])
         .args(what);
     Ok(command)
