@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use bulkhead_tests::{PROBE, World, wait_until, wait_until_within};
 use rustix::fs::{XattrFlags, setxattr};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
 #[test]
@@ -96,6 +98,41 @@ fn access_control_lists_hold() {
         assert_eq!(outcome.stdout, expected, "{outcome:#?}");
         let refusals = outcome.stderr.matches("Permission denied").count();
         assert_eq!(refusals, if expected.is_empty() { 2 } else { 0 });
+    }
+}
+
+#[test]
+fn modes_count_where_there_are_no_access_control_lists() {
+    let world = World::new();
+    let volume = world.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    // It has neither lists nor other extended attributes.
+    let ramfs = Mounted::new("ramfs", &volume);
+    fs::write(volume.join("file"), "for all\n").unwrap();
+    let bundle = world
+        .bundle()
+        .shell("cat /volume/file && cp /bin/sh /volume/sh && /volume/sh -c 'echo run'")
+        .set("/process/user", json!({ "uid": 1001, "gid": 1001 }))
+        .push("/mounts", bind(&volume, "/volume", &["bind"]));
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o777)).unwrap();
+    let outcome = bundle.run().expect_code(0);
+    assert_eq!(outcome.stdout, "for all\nrun\n");
+    drop(ramfs);
+}
+
+/// A file system, until this goes.
+struct Mounted<'p>(&'p Path);
+
+impl<'p> Mounted<'p> {
+    fn new(kind: &str, at: &'p Path) -> Self {
+        mount(kind, at, kind, MountFlags::empty(), None).unwrap();
+        Self(at)
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        unmount(self.0, UnmountFlags::DETACH).unwrap();
     }
 }
 
@@ -403,6 +440,6 @@ fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
 }
 
-fn bind(source: &std::path::Path, destination: &str, options: &[&str]) -> serde_json::Value {
+fn bind(source: &Path, destination: &str, options: &[&str]) -> serde_json::Value {
     json!({ "type": "bind", "source": source, "destination": destination, "options": options })
 }
