@@ -9,7 +9,7 @@ use bulkhead_fuzz::input::{Chunk, Script};
 use bulkhead_fuzz::ring::{Descriptor, Ring};
 use bulkhead_vmm::devices::virtio::device::{Activation, VirtioDevice};
 use bulkhead_vmm::devices::virtio::interrupt::Interrupt;
-use bulkhead_vmm::devices::virtio::net::{Net, Tap};
+use bulkhead_vmm::devices::virtio::net::Net;
 use bulkhead_vmm::event_loop::Handler;
 use bulkhead_vmm::memory::GuestMemory;
 use event_manager::{EventManager, SubscriberOps};
@@ -44,8 +44,9 @@ fuzz_target!(|steps: Script<Step<'_>>| {
     let mut rings = [rx, tx];
     let (wire, tap) = UnixDatagram::pair().unwrap();
     wire.set_nonblocking(true).unwrap();
-    let tap = Tap::new(OwnedFd::from(tap)).unwrap();
-    let mut net = Net::new([2, 0, 0, 0, 0, 1], None, vec![tap], &[]);
+    tap.set_nonblocking(true).unwrap();
+    let taps = vec![OwnedFd::from(tap).into()];
+    let mut net = Net::new([2, 0, 0, 0, 0, 1], None, taps, &[]);
     let activation = Activation {
         memory: memory.clone(),
         features: net.features(),

@@ -1,6 +1,7 @@
 //! The control queue of a network device with several pairs of queues.
 #![no_main]
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::LazyLock;
@@ -12,7 +13,7 @@ use bulkhead_fuzz::input::{Chunk, Script};
 use bulkhead_fuzz::ring::{Descriptor, Ring};
 use bulkhead_vmm::devices::virtio::device::{Activation, VirtioDevice};
 use bulkhead_vmm::devices::virtio::interrupt::Interrupt;
-use bulkhead_vmm::devices::virtio::net::{Net, Tap};
+use bulkhead_vmm::devices::virtio::net::Net;
 use bulkhead_vmm::event_loop::{EventLoop, EventLoopHandle, Handler};
 use bulkhead_vmm::memory::GuestMemory;
 use event_manager::{EventManager, SubscriberOps};
@@ -51,9 +52,10 @@ enum Step<'a> {
     },
 }
 
-fn tap() -> Tap {
+fn tap() -> File {
     let (tap, _) = UnixDatagram::pair().unwrap();
-    Tap::new(OwnedFd::from(tap)).unwrap()
+    tap.set_nonblocking(true).unwrap();
+    OwnedFd::from(tap).into()
 }
 
 fuzz_target!(|steps: Script<Step<'_>>| {

@@ -15,6 +15,7 @@ mod message;
 mod network;
 pub mod ports;
 mod usage;
+pub mod weight;
 
 pub use json::Json;
 pub use message::{

@@ -3,6 +3,8 @@
 
 use std::fmt::Display;
 
+use bulkhead_protocol::weight;
+
 use super::{PlanError, invalid};
 use crate::config::{BlockIo, Cpu, Memory, Pids, Resources};
 
@@ -110,7 +112,10 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<CgroupWrite>) {
         .shares
         .filter(|shares| *shares != 0 && cpu.idle != Some(1));
     if let Some(shares) = shares {
-        writes.push(CgroupWrite::new("cpu.weight", weight_of_shares(shares)));
+        writes.push(CgroupWrite::new(
+            "cpu.weight",
+            weight::of_cpu_shares(shares),
+        ));
     }
     let quota = cpu.quota.filter(|quota| *quota != 0);
     if quota.is_some() || cpu.period.is_some() {
@@ -137,21 +142,6 @@ fn cpu(cpu: &Cpu, writes: &mut Vec<CgroupWrite>) {
 }
 
 const DEFAULT_PERIOD_US: u64 = 100_000;
-
-/// Shares run from 2 to 2^18 with 1024 as the default, weights from 1 to 10^4
-/// with 100 as the default. The curve through these three points is quadratic
-/// in the logarithms, as runc and crun have it since 2025.
-fn weight_of_shares(shares: u64) -> u64 {
-    match shares {
-        0..=2 => 1,
-        262_144.. => 10_000,
-        _ => {
-            let log = f64::from(shares as u32).log2();
-            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-            (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
-        }
-    }
-}
 
 fn pids(pids: &Pids, writes: &mut Vec<CgroupWrite>) {
     if let Some(limit) = pids.limit {
@@ -286,16 +276,6 @@ mod tests {
             assert!(best_effort(file), "{file}");
         }
         assert!(!best_effort("cpu.max"));
-    }
-
-    #[test]
-    fn weights_meet_the_three_fixed_points_and_rise() {
-        let points = [(2, 1), (1024, 100), (262_144, 10_000), (u64::MAX, 10_000)];
-        for (shares, weight) in points {
-            assert_eq!(weight_of_shares(shares), weight);
-        }
-        let weights: Vec<_> = (2..=262_144).step_by(97).map(weight_of_shares).collect();
-        assert!(weights.is_sorted());
     }
 
     #[test]

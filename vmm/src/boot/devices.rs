@@ -1,8 +1,10 @@
 //! The stage that makes the devices.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::net::UnixStream;
 
+use rustix::io::Errno;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::arch::x86_64::layout::{CMOS_PORT, POWER_PORT, RESET_PORT, SERIAL_IRQ, SERIAL_PORT};
@@ -15,7 +17,7 @@ use crate::devices::serial::SerialPort;
 use crate::devices::virtio::device::VirtioDevice;
 use crate::devices::virtio::fs::Fs;
 use crate::devices::virtio::mmio::slots::WiringError;
-use crate::devices::virtio::net::{Net, Tap};
+use crate::devices::virtio::net::Net;
 use crate::devices::virtio::rng::Rng;
 use crate::devices::virtio::vsock::{ListenError, Vsock};
 use crate::event_loop::EventLoopHandle;
@@ -154,10 +156,16 @@ pub(super) fn virtio(
     })
 }
 
-fn take_tap(tap: InheritedFd) -> Result<Tap, DevicesError> {
+/// Takes one over, and sees to it that it does not block.
+fn take_tap(tap: InheritedFd) -> Result<File, DevicesError> {
     let number = tap.number();
-    let tap = tap.take().map_err(io::Error::from).and_then(Tap::new);
-    tap.map_err(|source| DevicesError::Tap { number, source })
+    let failed = |errno: Errno| DevicesError::Tap {
+        number,
+        source: errno.into(),
+    };
+    let tap = tap.take().map_err(failed)?;
+    rustix::io::ioctl_fionbio(&tap, true).map_err(failed)?;
+    Ok(tap.into())
 }
 
 /// A connection, and another handle on it.

@@ -1,6 +1,7 @@
 //! Limits as properties of a unit: `systemd.resource-control(5)`,
 //! `org.freedesktop.systemd1(5)`.
 
+use bulkhead_protocol::weight;
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxResources, LinuxThrottleDevice};
 
 use super::SystemdError;
@@ -38,7 +39,7 @@ fn processor_time(cpu: &LinuxCpu) -> impl Iterator<Item = Property> {
     let weight = match cpu.idle() {
         // "idle", below all weights.
         Some(1) => Some(0),
-        _ => cpu.shares().filter(|n| *n > 0).map(weight_of_shares),
+        _ => cpu.shares().filter(|n| *n > 0).map(weight::of_cpu_shares),
     };
     let period = cpu.period().filter(|n| *n > 0);
     let quota = cpu.quota().filter(|n| *n != 0);
@@ -61,20 +62,6 @@ fn time_per_second(quota: i64, period: u64) -> u64 {
     per_second
         .checked_next_multiple_of(PERCENT_OF_SECOND)
         .unwrap_or(u64::MAX)
-}
-
-/// From 2..=262144, where 1024 is usual, to 1..=10000, where 100 is; the curve is
-/// that of runc and crun.
-fn weight_of_shares(shares: u64) -> u64 {
-    match shares {
-        0..=2 => 1,
-        262_144.. => 10_000,
-        _ => {
-            let log = f64::from(shares as u32).log2();
-            let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
-            10_f64.powf(exponent).ceil() as u64
-        }
-    }
 }
 
 fn processors(cpu: &LinuxCpu) -> Result<Vec<Property>, SystemdError> {

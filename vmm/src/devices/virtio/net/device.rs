@@ -1,5 +1,7 @@
 //! The device before its driver is up.
 
+use std::fs::File;
+
 use event_manager::MutEventSubscriber;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::{
@@ -11,7 +13,6 @@ use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 
 use super::control::ControlHandler;
 use super::queue_handler::QueueHandler;
-use super::tap::Tap;
 use crate::devices::virtio::device::{ActivateError, Activation, VirtioDevice};
 use crate::event_loop::{EventLoopHandle, HandlerId};
 
@@ -41,22 +42,24 @@ pub struct Net {
     mac: [u8; 6],
     mtu: Option<u16>,
     /// One for each pair of queues.
-    taps: Vec<Tap>,
+    taps: Vec<File>,
     /// One for each pair of queues, if there are several.
     workers: Vec<EventLoopHandle>,
-    /// Which of the workers' handlers are ours.
-    handlers: Vec<HandlerId>,
+    /// The handlers of an active device that workers have.
+    served: Vec<(EventLoopHandle, HandlerId)>,
     /// Receive and transmit queues in turn, then the control queue of several pairs.
     queue_sizes: Vec<u16>,
 }
 
 impl Net {
     /// A device with a pair of queues for each of `taps`, which are the queues of one
-    /// tap. If there are several, there must be as many `workers`.
+    /// tap with virtio headers of 12 bytes (`IFF_VNET_HDR`, `TUNSETVNETHDRSZ`), and with
+    /// checksum and TSO offloads (`TUNSETOFFLOAD`), and do not block. If there are several,
+    /// there must be as many `workers`.
     pub fn new(
         mac: [u8; 6],
         mtu: Option<u16>,
-        taps: Vec<Tap>,
+        taps: Vec<File>,
         workers: &[EventLoopHandle],
     ) -> Self {
         let several = taps.len() > 1;
@@ -68,7 +71,7 @@ impl Net {
             mtu,
             taps,
             workers: workers.to_vec(),
-            handlers: Vec::new(),
+            served: Vec::new(),
             queue_sizes,
         }
     }
@@ -158,7 +161,9 @@ impl VirtioDevice for Net {
         let pairs = handlers.len();
         for (worker, handler) in self.workers.iter().zip(handlers) {
             // One is gone only when the microVM is being stopped.
-            self.handlers.extend(worker.add(Box::new(handler)).ok());
+            if let Ok(id) = worker.add(Box::new(handler)) {
+                self.served.push((worker.clone(), id));
+            }
         }
         Ok(Box::new(ControlHandler::new(
             memory, interrupt, control, pairs,
@@ -166,7 +171,7 @@ impl VirtioDevice for Net {
     }
 
     fn reset(&mut self) {
-        for (worker, handler) in self.workers.iter().zip(self.handlers.drain(..)) {
+        for (worker, handler) in self.served.drain(..) {
             // Fails only when the worker is gone, and the handler with it.
             let _ = worker.remove(handler);
         }

@@ -9,10 +9,8 @@ mod control;
 mod device;
 mod frame;
 mod queue_handler;
-mod tap;
 
 pub use device::Net;
-pub use tap::Tap;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 //! A pair of queues at work: frames between them and a tap.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -9,7 +10,6 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::buffers::{self, Buffer, BufferError, Room};
 use super::frame::{FRAME_MAX, HEADER_SIZE, NUM_BUFFERS, is_plausible};
-use super::tap::Tap;
 use crate::devices::virtio::device::ActiveQueue;
 use crate::devices::virtio::interrupt::Interrupt;
 use crate::memory::GuestMemory;
@@ -38,7 +38,7 @@ pub(super) struct QueueHandler {
     interrupt: Interrupt,
     rx: ActiveQueue,
     tx: ActiveQueue,
-    tap: Tap,
+    tap: File,
     /// Whether the event loop watches the tap: not while the driver has no room.
     tap_is_watched: bool,
     /// Whether there is nothing to be heard from the tap any more.
@@ -58,7 +58,7 @@ impl QueueHandler {
         interrupt: Interrupt,
         rx: ActiveQueue,
         tx: ActiveQueue,
-        tap: Tap,
+        tap: File,
     ) -> Self {
         Self {
             memory,

@@ -3,6 +3,7 @@
 
 mod several;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
@@ -15,7 +16,7 @@ use virtio_queue::mock::MockSplitQueue;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use super::{Net, Tap};
+use super::Net;
 use crate::devices::virtio::device::{ActivateError, Activation, ActiveQueue, VirtioDevice};
 use crate::devices::virtio::interrupt::Interrupt;
 use crate::memory::GuestMemory;
@@ -38,10 +39,11 @@ fn eventfd() -> EventFd {
 }
 
 /// A wire: its end at the device, and that at the world.
-fn wire() -> (Tap, UnixDatagram) {
+fn wire() -> (File, UnixDatagram) {
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.set_nonblocking(true).unwrap();
-    (Tap::new(OwnedFd::from(theirs)).unwrap(), ours)
+    theirs.set_nonblocking(true).unwrap();
+    (OwnedFd::from(theirs).into(), ours)
 }
 
 /// A device, and the world's end of its wire.
